@@ -1,11 +1,11 @@
 """The one dict of arrays that travels from the pipeline to the step, and the gate it passes.
 
-    video   uint8   (B, V, T, H, W, 3)   RGB 0..255; V views of a clip
-    audio   float32 (B, V, F, M)         log-mel, optional
-    flow    float32 (B, V, T, H, W, 2)   pixels a frame, optional
-    label   int32   (B, L)               padded with -1; label_<head> for multi-head sets
-    mask    bool    (B,)                 False = padding or skipped row: it counts nowhere
-    row     int32   (B,)                 index into DatasetIndex.records
+video   uint8   (B, V, T, H, W, 3)   RGB 0..255; V views of a clip
+audio   float32 (B, V, F, M)         log-mel, optional
+flow    float32 (B, V, T, H, W, 2)   pixels a frame, optional
+label   int32   (B, L)               padded with -1; label_<head> for multi-head sets
+mask    bool    (B,)                 False = padding or skipped row: it counts nowhere
+row     int32   (B,)                 index into DatasetIndex.records
 """
 
 from collections.abc import Mapping

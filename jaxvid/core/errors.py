@@ -39,7 +39,9 @@ class DecodeError(RuntimeError):
     """
 
     def __init__(self, path, frame: int | None, backend: str, reason: str):
-        super().__init__(path, frame, backend, reason)  # all four, so that it pickles across workers
+        super().__init__(
+            path, frame, backend, reason
+        )  # all four, so that it pickles across workers
         self.path, self.frame, self.backend, self.reason = str(path), frame, backend, reason
 
     def __str__(self) -> str:

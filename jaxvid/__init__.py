@@ -1,0 +1,24 @@
+"""jaxvid: video classification in JAX and Flax. See README.md.
+
+    model = jaxvid.create_model("videomae", variant="S", num_classes=2)
+    model, variables, info = jaxvid.from_pretrained(path, num_classes=2)
+
+The names below are looked up when first used: importing jaxvid alone imports neither jax nor flax.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+_IN_PRETRAINED = ("create_model", "from_pretrained", "from_state_dict", "save_pretrained")
+__all__ = [*_IN_PRETRAINED, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IN_PRETRAINED:
+        return getattr(importlib.import_module("jaxvid.pretrained"), name)
+    raise AttributeError(f"module 'jaxvid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,225 @@
+"""Checkpoints of a run: state, data iterator and metrics under one step number, through Orbax.
+
+A checkpoint appears under its final name only when all of it is written; saving happens in the
+background and never removes an older checkpoint before the new one is whole.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from jaxvid.core.errors import CheckpointError
+from jaxvid.core.tree import flatten
+
+log = logging.getLogger("jaxvid")
+_LISTED = 20
+_TEMPORARY = ".orbax-checkpoint-tmp"
+
+
+class Checkpoints:
+    """The checkpoints under `folder`: the last `keep_last`, and the `keep_best` by `metric`.
+
+    metric: a name in the metrics given to `save`; mode "max" or "min". Checkpoints saved without
+    metrics never count as best. Use as a context manager: closing waits for the last save.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_last: int = 2,
+        keep_best: int = 1,
+        metric: str = "top1",
+        mode: str = "max",
+        read_only: bool = False,
+    ):
+        self.folder = Path(folder).absolute()
+        self._metric, self._mode = metric, mode
+        worst = float("-inf") if mode == "max" else float("inf")
+
+        def score(metrics) -> float:
+            value = (metrics or {}).get(metric)
+            return worst if value is None else float(value)
+
+        policies: list = [keep.LatestN(keep_last)]
+        if keep_best:
+            policies.append(
+                keep.BestN(
+                    get_metric_fn=score,
+                    reverse=mode == "min",
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        if not read_only:
+            self._warn_of_leftovers()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep.AnyPreservationPolicy(policies),
+            best_fn=score,
+            best_mode=mode,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def _warn_of_leftovers(self) -> None:
+        for path in sorted(self.folder.glob(f"*{_TEMPORARY}*")) if self.folder.is_dir() else ():
+            log.warning("%s was never finished (the run was killed while saving): ignored", path)
+
+    def steps(self) -> list[int]:
+        """All whole checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, extra: dict, metrics: dict | None = None) -> None:
+        """Starts saving in the background. `extra` is JSON (iterator state, log window, …).
+
+        Raises CheckpointError when this or the previous save cannot be written: what was there stays.
+        """
+        needed = sum(x.nbytes for x in jax.tree.leaves(state) if x.is_fully_addressable)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise CheckpointError(
+                f"{self.folder}: the checkpoint of step {step} needs about {needed / 2**20:.0f} MiB and "
+                f"{free / 2**20:.0f} MiB are free. Earlier checkpoints {self.steps()} are untouched; "
+                "make room and start the same command again"
+            )
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+        )
+        try:
+            self._manager.save(step, args=items, metrics=metrics or None, force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Until the last save is whole on disk. Raises CheckpointError if it failed."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(None, error) from error
+
+    def _failed(self, step: int | None, error: Exception) -> CheckpointError:
+        which = "the last checkpoint" if step is None else f"the checkpoint of step {step}"
+        return CheckpointError(
+            f"{self.folder}: {which} could not be written ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}). "
+            f"Earlier checkpoints {self._on_disk()} are untouched; start the same command again to go on"
+        )
+
+    def _on_disk(self) -> list[int]:
+        """What is there, not what the manager meant to keep once the failed save was whole."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def which(self, name: str) -> int:
+        """The step that "last", "best" or a number names. Raises CheckpointError when there is none."""
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"{self.folder}: there is no whole checkpoint here; train first")
+        if name == "last":
+            return steps[-1]
+        if name == "best":
+            scored = [(m[self._metric], s) for s in steps if (m := self._metrics(s))]
+            if not scored:
+                raise CheckpointError(
+                    f"{self.folder}: none of the checkpoints {steps} was evaluated, so none is best; "
+                    "use --config.eval.checkpoint=last or a step"
+                )
+            value, step = (max if self._mode == "max" else min)(scored)
+            return step
+        if not name.isdigit() or int(name) not in steps:
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint {name!r}; there are {steps}, 'last' and 'best'"
+            )
+        return int(name)
+
+    def _metrics(self, step: int) -> dict:
+        metrics = self._manager.metrics(step) or {}
+        return metrics if metrics.get(self._metric) is not None else {}
+
+    def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
+        """(state, extra) of a step. `abstract_state`: ShapeDtypeStructs with the shardings wanted now,
+        on whatever mesh. Raises CheckpointError when the checkpoint holds something else."""
+        self._compare(step, abstract_state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state), extra=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(step, args=items)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            reason = f"{type(error).__name__}: {str(error)[:500]}"
+            raise self._damaged(step, reason) from error
+        return restored["state"], restored["extra"]
+
+    def restore_weights(self, step: int) -> dict:
+        """{"params", "batch_stats"} of a step as numpy arrays on the host, whatever model they are of;
+        the moving average's parameters where one was kept."""
+        state = self._saved_shapes(step)
+        names = ["ema" if state.get("ema") else "params", "batch_stats"]
+        wanted = {
+            n: jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), state.get(n, {})) for n in names
+        }
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            restored = checkpointer.restore(
+                self.folder / str(step) / "state",
+                ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True),
+            )
+        return {"params": restored[names[0]], "batch_stats": restored["batch_stats"]}
+
+    def _saved_shapes(self, step: int) -> dict:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(self.folder / str(step) / "state").item_metadata
+        if found is None:
+            raise self._damaged(step, "its metadata is missing")
+        return found.tree
+
+    def _damaged(self, step: int, reason: str) -> CheckpointError:
+        others = [s for s in self.steps() if s != step]
+        return CheckpointError(
+            f"{self.folder / str(step)} cannot be read ({reason}); it is damaged. Remove that folder "
+            f"to go on from an earlier one: there are {others}"
+        )
+
+    def _compare(self, step: int, abstract_state: Any) -> None:
+        """All parameters that are missing, left over or of another shape, before anything is read."""
+        saved, wanted = (
+            {
+                name: tuple(x.shape)
+                for part in ("params", "batch_stats", "ema")
+                for name, x in flatten(tree.get(part) or {}, part + "/").items()
+            }
+            for tree in (self._saved_shapes(step), vars(abstract_state))
+        )
+        wrong = [
+            f"{name}: {saved.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} here"
+            for name in sorted({*saved, *wanted})
+            if saved.get(name) != wanted.get(name)
+        ]
+        if wrong:
+            shown = "\n  ".join(wrong[:_LISTED])
+            more = f"\n  … and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+            raise CheckpointError(
+                f"{self.folder / str(step)} is the checkpoint of another architecture; "
+                f"{len(wrong)} parameters differ:\n  {shown}{more}"
+            )
+
+    def close(self) -> None:
+        """Waits for the last save and ends the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()

@@ -1,0 +1,388 @@
+"""The whole configuration: one locked tree of defaults, each field with its meaning, and its check.
+
+A recipe (`configs/*.py`) is a Python file with `get_config(arg="")` that takes `default()`, assigns, and
+returns it; `arg` is what stands after a colon: `--config configs/videomae_rwf.py:scratch`.
+0, 0.0 and "" mean "off" or "derive it" where the comment says so.
+"""
+
+import dataclasses
+import inspect
+import re
+import runpy
+from ast import literal_eval
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxvid.core import lookup
+from jaxvid.core.errors import ConfigError, nearest, unknown
+from jaxvid.data.transform_list import build_transforms
+from jaxvid.ops.pixels import STATISTICS
+
+OPEN_SECTIONS = ("data.options", "model.overrides", "objective.options")
+
+
+def default() -> ConfigDict:
+    """The tree of all fields, locked: only fields that stand here can be assigned."""
+    c = ConfigDict()
+
+    c.run = run = ConfigDict()
+    run.seed = 0  # of initialisation, order, augmentation, masks
+    run.epochs = 10.0  # passes over the training split
+    run.steps = 0  # if set, wins over epochs
+    run.log_every_steps = 20
+    run.tensorboard = True
+    run.nonfinite_limit = 10  # steps in a row with a non-finite loss before the run ends
+    run.compilation_cache = True  # keep compiled programs in the user's cache folder
+
+    c.data = data = ConfigDict()
+    data.dataset = ""  # a file of jaxvid/data/datasets, or a dotted path to your own
+    data.root = ""  # where it lies; "" = data/<dataset>
+    data.options = ConfigDict()  # further keywords of the dataset's load()
+    data.train_split = "train"
+    data.val_split = "val"
+    data.batch_size = 8  # clips a step over all devices of all hosts
+    data.num_frames = 16
+    data.size = 224  # pixels, height = width of what the model sees
+    data.sampling = "uniform"  # "uniform" (TSN), "linspace", "dense"
+    data.stride_frames = 4  # of dense sampling
+    data.train_views = 1  # clips a video a step (repeated augmentation)
+    data.decoder = "pyav"  # or "decord"
+    data.decode_short_side = 0  # pixels the decoder resizes to; 0 = as it is
+    # On the host, per clip; () = random_resized_crop to data.size in training. See transforms/.
+    data.train_transforms = ()
+    data.threads = 0  # decoding threads a host; 0 = one a core
+    data.workers = 0  # decoding processes a host; 0 = threads only
+    data.prefetch_batches = 2
+    data.deadline_seconds = 60.0  # for one clip
+    data.on_error = "raise"  # or "skip": mask the clip and count it
+    data.max_skipped_share = 0.05  # more skipped clips than that end the run
+    data.statistics = "imagenet"  # named mean and std of ops/pixels.py
+    # On the device, per clip:
+    data.flip_probability = 0.5  # left-right; 0 where classes have sides
+    data.colour_jitter = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
+    data.greyscale_probability = 0.0
+    data.erasing_probability = 0.0
+    data.mixup_alpha = 0.0  # 0 = off
+    data.cutmix_alpha = 0.0
+    data.mix_probability = 1.0  # of mixing a batch at all, when either alpha is set
+    data.cutmix_share = 0.5  # of cutmix among mixed batches, when both are set
+
+    c.model = model = ConfigDict()
+    model.name = ""  # a file of jaxvid/models, or a dotted path to your own
+    model.variant = ""  # a row of its VARIANTS
+    # Of computation: "float32", "bfloat16"; "auto" is bfloat16 on GPU and TPU, float32 on CPUs, whose
+    # bfloat16 products are slow. Parameters are float32 in any case.
+    model.dtype = "auto"
+    model.overrides = ConfigDict()  # any field of the module, e.g. drop_path_rate
+
+    c.objective = objective = ConfigDict()
+    objective.name = "classify"  # a file of jaxvid/objectives
+    objective.options = ConfigDict()  # keywords of its build()
+    objective.label_smoothing = 0.0
+    objective.mask = "tube"  # of masked pretraining: "tube", "random", "frame"
+    objective.mask_ratio = 0.9
+
+    c.optim = optim = ConfigDict()
+    optim.name = "adamw"  # or "sgd"
+    optim.learning_rate = 1e-3  # peak
+    optim.scale_to_batch = (
+        0  # if set, the rate is multiplied by batch_size / this (said in the log)
+    )
+    optim.schedule = "cosine"  # or "constant", after the warm-up
+    optim.end_learning_rate = 0.0
+    optim.warmup_epochs = 0.0
+    optim.warmup_steps = 0  # if set, wins over warmup_epochs
+    optim.weight_decay = 0.05  # on matrices; not on biases, norms, tokens
+    optim.b1 = 0.9
+    optim.b2 = 0.999
+    optim.momentum = 0.9  # of sgd
+    optim.clip_norm = 0.0  # global gradient norm; 0 = off
+    optim.layer_decay = 1.0  # factor a layer from the head down; 1 = off
+    optim.accumulate_steps = 1  # parts a batch is worked through in
+    optim.ema_decay = 0.0  # moving average of the weights, evaluated instead of them; 0 = off
+
+    c.mesh = mesh = ConfigDict()
+    mesh.fsdp = 1  # devices over which parameters are divided
+    mesh.tensor = 1  # devices over which heads and hidden units are divided; data takes the rest
+
+    c.init = init = ConfigDict()
+    init.checkpoint = ""  # a Hugging Face folder, weights file, or workdir of one's own pretraining
+    init.arch = ""  # what a bare weights file holds, e.g. "videomae/pretrain"
+
+    c.eval = evaluation = ConfigDict()
+    evaluation.every_epochs = 1.0
+    evaluation.every_steps = 0  # if set, wins over every_epochs
+    evaluation.batch_size = 0  # 0 = data.batch_size
+    evaluation.clips = 1  # temporal views a video
+    evaluation.crops = 1  # 1 = centre, 3 = along the long side
+    evaluation.final_clips = 0  # of --mode eval and the end of training; 0 = clips
+    evaluation.final_crops = 0
+    evaluation.checkpoint = "last"  # "last", "best", a step, or the path of another workdir
+    evaluation.metric = "top1"  # by which a checkpoint is best, and early stopping
+    evaluation.mode = "max"  # or "min"
+    evaluation.early_stop_patience = 0  # evaluations without progress; 0 = never stop
+    evaluation.reconstructions = 4  # validation clips drawn in masked pretraining
+
+    c.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every_steps = 0  # besides every evaluation and the end; 0 = only there
+    checkpoint.keep_last = 2
+    checkpoint.keep_best = 1
+
+    c.compile = compilation = ConfigDict()
+    compilation.topology = ""  # an absent TPU slice such as "v5e:16x16"
+
+    c.lock()
+    for path in OPEN_SECTIONS:
+        _at(c, path).unlock()
+    return c
+
+
+def load(recipe: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a recipe `FILE[:ARG]` with `path=value` overrides, checked. Raises ConfigError."""
+    file, _, argument = recipe.partition(":")
+    if not Path(file).is_file():
+        raise ConfigError(f"--config {file}: there is no such file{_other_recipes(file)}")
+    try:
+        namespace = runpy.run_path(file)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: {_plain(error)}") from error
+    get_config = namespace.get("get_config")
+    if get_config is None:
+        raise ConfigError(f"{file}: a recipe defines get_config(arg=''); this file does not")
+    if argument and not inspect.signature(get_config).parameters:
+        raise ConfigError(
+            f"{file}: this recipe takes no argument, got {argument!r} after the colon"
+        )
+    try:
+        config = get_config(argument) if argument else get_config()
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: {_plain(error)}") from error
+    for override in overrides:
+        path, _, value = override.partition("=")
+        _assign(config, path, value)
+    return check(config, source=file)
+
+
+def check(config: ConfigDict, source: str = "config") -> ConfigDict:
+    """Compares with the default tree and looks up every name, before any data is read. All that is
+    wrong is listed at once. Returns the config. Raises ConfigError."""
+    wrong = _compare(default(), config, "")
+    if not wrong:
+        wrong = _check_values(config)
+    if wrong:
+        raise ConfigError(f"{source}:\n  " + "\n  ".join(wrong))
+    return config
+
+
+def difference(old: dict, new: dict) -> list[str]:
+    """Lines `path: old -> new` of all leaves that differ between two plain dicts."""
+    flat_old, flat_new = _leaves(old), _leaves(new)
+    missing = "(absent)"
+    return [
+        f"{path}: {flat_old.get(path, missing)!r} -> {flat_new.get(path, missing)!r}"
+        for path in sorted({*flat_old, *flat_new})
+        if flat_old.get(path, missing) != flat_new.get(path, missing)
+    ]
+
+
+def plain(config: ConfigDict) -> dict:
+    """Nested dicts, lists and scalars, as JSON has them."""
+    return _jsonable(config.to_dict())
+
+
+def _jsonable(value):
+    if isinstance(value, dict):
+        return {k: _jsonable(v) for k, v in value.items()}
+    return [_jsonable(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _leaves(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_leaves(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _at(config, path: str):
+    for part in path.split("."):
+        config = config[part]
+    return config
+
+
+def _compare(known: ConfigDict, given, prefix: str) -> list[str]:
+    if not isinstance(given, ConfigDict):
+        what = prefix.rstrip(".") or "the config"
+        return [f"{what} was replaced by {type(given).__name__}; assign its fields instead"]
+    if prefix.rstrip(".") in OPEN_SECTIONS:
+        return []
+    wrong = []
+    for key in given:
+        if key not in known:
+            wrong.append(f"unknown field {prefix}{key}.{nearest(key, known)}")
+    for key, value in known.items():
+        if key not in given:
+            wrong.append(
+                f"{prefix}{key} is missing: its section was replaced; assign fields instead"
+            )
+        elif isinstance(value, ConfigDict):
+            wrong += _compare(value, given[key], f"{prefix}{key}.")
+        elif not _same_type(value, given[key]):
+            wrong.append(
+                f"{prefix}{key} is {given[key]!r} ({type(given[key]).__name__}), "
+                f"expected {type(value).__name__} such as {value!r}"
+            )
+    return wrong
+
+
+def _same_type(known, given) -> bool:
+    if isinstance(known, float):
+        return isinstance(given, int | float) and not isinstance(given, bool)
+    return type(known) is type(given)
+
+
+def _check_values(c: ConfigDict) -> list[str]:
+    """Names and ranges. Every check is run; the messages of all that fail are returned."""
+    wrong = []
+
+    def attempt(function, *args):
+        try:
+            return function(*args)
+        except ConfigError as error:
+            wrong.append(str(error))
+        return None
+
+    attempt(_check_model, c)
+    attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
+    attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
+    attempt(build_transforms, c.data.train_transforms)
+    for path, words in _CHOICES.items():
+        if _at(c, path) not in words:
+            wrong.append(str(unknown(path, _at(c, path), words)))
+    for path, (low, high) in _RANGES.items():
+        if not low <= _at(c, path) <= high:
+            wrong.append(f"{path} is {_at(c, path)}, expected {low} to {high}")
+    if len(c.data.colour_jitter) != 4 or any(
+        not isinstance(x, int | float) or x < 0 for x in c.data.colour_jitter
+    ):
+        wrong.append(
+            f"data.colour_jitter is {c.data.colour_jitter}, expected four numbers >= 0: "
+            "brightness, contrast, saturation, hue"
+        )
+    return wrong
+
+
+_CHOICES = {
+    "data.sampling": ("uniform", "linspace", "dense"),
+    "data.decoder": ("pyav", "decord"),
+    "data.on_error": ("raise", "skip"),
+    "data.statistics": tuple(STATISTICS),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "objective.mask": ("tube", "random", "frame"),
+    "optim.name": ("adamw", "sgd"),
+    "optim.schedule": ("cosine", "constant"),
+    "eval.crops": (1, 3),
+    "eval.final_crops": (0, 1, 3),
+    "eval.mode": ("max", "min"),
+}
+_MANY = 10**12
+_RANGES = {
+    "run.epochs": (0, _MANY),
+    "run.steps": (0, _MANY),
+    "run.log_every_steps": (1, _MANY),
+    "run.nonfinite_limit": (1, _MANY),
+    "data.batch_size": (1, _MANY),
+    "data.num_frames": (1, _MANY),
+    "data.size": (1, _MANY),
+    "data.stride_frames": (1, _MANY),
+    "data.train_views": (1, _MANY),
+    "data.max_skipped_share": (0, 1),
+    "data.flip_probability": (0, 1),
+    "data.greyscale_probability": (0, 1),
+    "data.erasing_probability": (0, 1),
+    "data.mixup_alpha": (0, _MANY),
+    "data.cutmix_alpha": (0, _MANY),
+    "data.mix_probability": (0, 1),
+    "data.cutmix_share": (0, 1),
+    "objective.label_smoothing": (0, 1),
+    "objective.mask_ratio": (0, 1),
+    "optim.learning_rate": (0, _MANY),
+    "optim.weight_decay": (0, _MANY),
+    "optim.accumulate_steps": (1, _MANY),
+    "optim.ema_decay": (0, 1),
+    "mesh.fsdp": (1, _MANY),
+    "mesh.tensor": (1, _MANY),
+    "eval.clips": (1, _MANY),
+    "checkpoint.keep_last": (1, _MANY),
+    "checkpoint.keep_best": (0, _MANY),
+}
+
+
+def _check_model(c: ConfigDict) -> None:
+    module = lookup.module("model", c.model.name)
+    lookup.variant(c.model.name, module.VARIANTS, c.model.variant)
+    fields = {f.name for f in dataclasses.fields(module.MODULE)} - {"parent", "name", "num_classes"}
+    for key in c.model.overrides:
+        if key not in fields:
+            raise unknown(f"field of model {c.model.name!r} (model.overrides)", key, fields)
+
+
+def _check_options(kind: str, name: str, options: ConfigDict, function: str, fixed: tuple) -> None:
+    parameters = inspect.signature(getattr(lookup.module(kind, name), function)).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in options:
+        if key not in parameters or key in fixed:
+            known = set(parameters) - set(fixed)
+            raise unknown(f"option of {kind} {name!r}", key, known)
+
+
+def _assign(config: ConfigDict, path: str, text: str) -> None:
+    *parents, last = path.split(".")
+    node = config
+    for part in parents:
+        if not isinstance(node, ConfigDict) or part not in node:
+            raise ConfigError(f"--config.{path}: there is no {part!r}.{nearest(part, _keys(node))}")
+        node = node[part]
+    free = ".".join(parents) in OPEN_SECTIONS
+    if not isinstance(node, ConfigDict) or (last not in node and not free):
+        raise ConfigError(f"--config.{path}: there is no {last!r}.{nearest(last, _keys(node))}")
+    if last in node and isinstance(node[last], ConfigDict):
+        raise ConfigError(f"--config.{path} is a section; assign one of {', '.join(node[last])}")
+    node[last] = _parse(path, text, node.get(last))
+
+
+def _parse(path: str, text: str, current):
+    if isinstance(current, str):
+        return text
+    try:
+        value = literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(current, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(current, float) and type(value) is int:
+        value = float(value)
+    if current is not None and not _same_type(current, value):
+        raise ConfigError(
+            f"--config.{path}={text}: expected {type(current).__name__} such as {current!r}"
+        )
+    return value
+
+
+def _keys(node) -> list[str]:
+    return list(node) if isinstance(node, ConfigDict) else []
+
+
+def _plain(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error.args[0] if error.args else error))
+
+
+def _other_recipes(file: str) -> str:
+    folder = Path(file).parent if Path(file).parent.is_dir() else Path("configs")
+    names = sorted(str(p) for p in folder.glob("*.py"))
+    return f".{nearest(file, names)} In {folder}/: {', '.join(names)}" if names else ""

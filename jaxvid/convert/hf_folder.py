@@ -1,0 +1,76 @@
+"""A Hugging Face folder: config.json, preprocessor_config.json, weights in one file or in shards."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvid.convert import preprocessing, weights_file
+from jaxvid.core.errors import ConversionError
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class HfFolder:
+    """config: config.json. preprocessing: what preprocessor_config.json tells, as in
+    jaxvid/convert/preprocessing.py, {} without that file. state: key -> array."""
+
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    state: dict[str, np.ndarray]
+
+
+def is_hf_folder(path: str | Path) -> bool:
+    """Whether the folder's config.json has a model_type."""
+    config = Path(path) / CONFIG
+    return config.is_file() and "model_type" in read_json(config)
+
+
+def read(path: str | Path) -> HfFolder:
+    """Reads a folder. Raises ConversionError when there are no weights."""
+    path = Path(path)
+    weights = weights_file.find_in_folder(path)
+    if weights is None:
+        raise ConversionError(
+            f"{path}: no weights in this folder; expected one of "
+            f"{', '.join(weights_file.FOLDER_FILES)}, there are: {_names(path)}"
+        )
+    processor = path / PREPROCESSOR
+    told = preprocessing.from_hf(read_json(processor)) if processor.is_file() else {}
+    return HfFolder(read_json(path / CONFIG), told, weights_file.read(weights)[0])
+
+
+def class_names(config: dict[str, Any]) -> list[str] | None:
+    """The names in `id2label`, by index; None where there are none but the placeholders LABEL_0, ….
+
+    Raises ConversionError when the indices are not 0..n-1.
+    """
+    labels = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    if not labels or all(name == f"LABEL_{index}" for index, name in labels.items()):
+        return None
+    if sorted(labels) != list(range(len(labels))):
+        raise ConversionError(f"id2label has the indices {sorted(labels)}, expected 0..n-1")
+    return [labels[index] for index in range(len(labels))]
+
+
+def num_labels(config: dict[str, Any]) -> int:
+    """`num_labels`, else the length of `id2label`, else 2, as transformers counts."""
+    return int(config.get("num_labels") or len(config.get("id2label") or {}) or 2)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ConversionError naming the file when it is something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConversionError(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ConversionError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _names(path: Path) -> str:
+    return ", ".join(sorted(p.name for p in path.iterdir())) or "no files"

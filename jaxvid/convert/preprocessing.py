@@ -1,0 +1,68 @@
+"""What a checkpoint expects of its pixels and frames, in one form, and Hugging Face's form of it.
+
+size          int     pixels of the square that enters the model
+short_side    int     the frame's short side is resized to this before the centre crop
+mean, std     3 floats for pixels in [0, 1]: x = (pixel / 255 - mean) / std
+num_frames    int
+stride        int     frames of the video between two frames of the clip ("dense" sampling)
+sampling      str     "dense" (a window of num_frames x stride) or "uniform" (over the whole video)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
+    """preprocessor_config.json -> the part of the form above that it tells.
+
+    Rescaling by another factor than 1/255, with or without the offset of -1 (ViViT), or none, is
+    folded into mean and std.
+    """
+    short_side = _side(config.get("size"))
+    crops = config.get("do_center_crop", True) and config.get("crop_size") is not None
+    size = _side(config["crop_size"]) if crops else short_side
+    told: dict[str, Any] = {"size": size, "short_side": short_side or size}
+    if config.get("do_normalize", True) and "image_mean" in config and "image_std" in config:
+        mean, std = _triple(config["image_mean"]), _triple(config["image_std"])
+    elif not config.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    else:
+        return {name: value for name, value in told.items() if value is not None}
+    scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+    offset = 1.0 if config.get("offset", False) and config.get("do_rescale", True) else 0.0
+    # (pixel * scale - offset - mean) / std, said for pixel / 255
+    told["mean"] = tuple(round((m + offset) / (255 * scale), 9) for m in mean)
+    told["std"] = tuple(round(s / (255 * scale), 9) for s in std)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
+    """The form above -> preprocessor_config.json of a Hugging Face image processor."""
+    size = int(preprocessing["size"])
+    return {
+        "image_processor_type": processor,
+        "do_resize": True,
+        "size": {"shortest_edge": int(preprocessing.get("short_side") or size)},
+        "resample": 2,  # PIL's number of bilinear
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [float(m) for m in preprocessing["mean"]],
+        "image_std": [float(s) for s in preprocessing["std"]],
+    }
+
+
+def _side(size: Any) -> int | None:
+    """224, {"shortest_edge": 224} or {"height": 224, "width": 224} -> 224"""
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge") or size.get("height")
+    return None if size is None else int(size)
+
+
+def _triple(value: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (float(value),) * 3

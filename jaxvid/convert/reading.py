@@ -1,0 +1,148 @@
+"""Any checkpoint jaxvid can read, brought to one form: which model, its arguments, its weights."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxvid.convert import export_folder, hf_folder, safetensors_file, source, weights_file
+from jaxvid.convert.rules import Entry
+from jaxvid.core.errors import ConfigError, ConversionError
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Weights under a reference's keys, with all that is needed to build their model.
+
+    model: name of the model they are of. arguments: its keyword arguments. clip: (T, H, W, C) of
+    its input. entries: the table that takes `state` to the model's paths. info: "class_names",
+    "preprocessing" (jaxvid/convert/preprocessing.py), "assumed" (names of the preprocessing that
+    the checkpoint does not tell), "source" {"path", "arch"}, "config" of the reference.
+    """
+
+    model: str
+    arguments: Mapping[str, Any]
+    clip: source.Clip
+    entries: Sequence[Entry]
+    state: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+
+def from_state(
+    state: Mapping[str, Any],
+    arch: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    where: str = "the state dict",
+    told: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """key -> array, under the keys of `arch` or, for a model's plain name, of what fits it best.
+
+    config: in the reference's own terms; None: guessed from the shapes where the table can.
+    told: preprocessing that the checkpoint states. beside: what lay beside the weights.
+    """
+    found = source.find(arch, state)
+    return _checkpoint(found, state, config, where, told or {}, beside or {})
+
+
+def from_path(path: str | Path, arch: str | None = None) -> Checkpoint:
+    """A Hugging Face folder, an export of jaxvid (folder or .safetensors), or a file of weights.
+
+    arch: needed for a file that says nothing of itself; for a folder it may name the model to
+    start, or a source whose keys the folder has. Raises FileNotFoundError, ConfigError when the
+    arch is needed and absent, ConversionError when the checkpoint cannot be used.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such checkpoint (a folder or a file of weights)")
+    if export_folder.is_export(path):
+        return _from_export(path)
+    if path.is_dir():
+        return _from_hf(path, arch)
+    return _from_file(path, arch)
+
+
+def _from_export(path: Path) -> Checkpoint:
+    description = hf_folder.read_json(path / export_folder.DESCRIPTION)
+    weights = path / export_folder.WEIGHTS
+    if not weights.is_file():
+        raise ConversionError(f"{path}: an export without its {export_folder.WEIGHTS}")
+    return _from_description(description, safetensors_file.read(weights)[0], path)
+
+
+def _from_description(description: Mapping, state: Mapping, path: Path) -> Checkpoint:
+    told = export_folder.check_description(description, path)
+    native = told["arch"] == source.NATIVE
+    return Checkpoint(
+        model=told["model"],
+        arguments=told["arguments"],
+        clip=tuple(told["clip"]),
+        entries=source.NATIVE_ENTRIES if native else source.find(told["arch"]).source.entries,
+        state=state,
+        info={"class_names": None, "assumed": [], **told["info"], **_origin(path, told["arch"])},
+    )
+
+
+def _from_hf(path: Path, arch: str | None) -> Checkpoint:
+    if not hf_folder.is_hf_folder(path):
+        raise ConversionError(
+            f"{path}: neither a Hugging Face folder (config.json with model_type and weights) nor an "
+            f"export of jaxvid ({export_folder.DESCRIPTION})"
+        )
+    folder = hf_folder.read(path)
+    if arch is not None and "/" in arch:
+        found = source.find(arch)
+    else:
+        found = source.find_hf(folder.config, folder.state, str(path))
+    return _checkpoint(found, folder.state, folder.config, str(path), folder.preprocessing, {})
+
+
+def _from_file(path: Path, arch: str | None) -> Checkpoint:
+    state, beside = weights_file.read(path)
+    if "jaxvid" in beside:
+        return _from_description(json.loads(beside["jaxvid"]), state, path)
+    if arch is None:
+        raise ConfigError(
+            f"{path}: a file of weights does not say what it is of; say arch=…, the name of a model "
+            "or one of " + ", ".join(f.arch for f in source.all_sources()) + ", or give the folder "
+            "that holds its config.json"
+        )
+    return from_state(state, arch, where=str(path), beside=beside)
+
+
+def _checkpoint(
+    found: source.Found,
+    state: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+    where: str,
+    told: Mapping[str, Any],
+    beside: Mapping[str, Any],
+) -> Checkpoint:
+    state = source.strip_all(state, found.source.prefixes, where)
+    if config is None:
+        if found.source.guess is None:
+            raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
+        config = found.source.guess({k: tuple(x.shape) for k, x in state.items()}, beside)
+    clip = found.source.clip(config)
+    known = dict(found.source.preprocessing(config))
+    geometry = {"num_frames": clip[0], "size": clip[1]}
+    return Checkpoint(
+        model=found.model,
+        arguments=found.source.arguments(config),
+        clip=clip,
+        entries=found.source.entries,
+        state=state,
+        info={
+            "class_names": hf_folder.class_names(dict(config)),
+            "preprocessing": {"short_side": clip[1], **known, **geometry, **told},
+            "assumed": sorted(known.keys() - told.keys()),
+            "config": dict(config),
+            **_origin(where, found.arch),
+        },
+    )
+
+
+def _origin(path: str | Path, arch: str) -> dict[str, Any]:
+    return {"source": {"path": str(path), "arch": arch}}

@@ -1,0 +1,179 @@
+"""What a conversion table offers, and how the right one is found.
+
+A table is `jaxvid/convert/<model>.py` beside `jaxvid/models/<model>.py` and has
+
+    SOURCES    {"hf/videomae": Source(…), …}: one entry for each reference the weights come from
+    HEAD       path patterns of the leaves that depend on the number of classes
+    EXPORT     the source that `save_pretrained` writes; absent: jaxvid's own keys
+    TRANSFERS  {other model: Transfer(…)} whose checkpoints may start this model; optional
+    example_inputs(arguments, clip)  inputs that initialise the model; absent: a batch of one video
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from jaxvid.convert import apply
+from jaxvid.convert.rules import Entry, leaf
+from jaxvid.core import lookup
+from jaxvid.core.errors import ConversionError, UnknownNameError, nearest
+
+Clip = tuple[int, int, int, int]  # T, H, W, C
+NATIVE = "jaxvid"
+NATIVE_ENTRIES = (leaf("{path:.+}", "{path}"),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One reference a model's weights come from, in the reference's own terms.
+
+    entries: the rules. arguments: its config -> keyword arguments of the model, `num_classes`
+    among them; raises ConversionError for what the model cannot be. clip: its config -> (T, H, W,
+    C) of its input. config: (the model's arguments, clip) -> its config, the way back. guess: (key
+    -> shape, what lay beside the weights) -> a config, for files that come without one.
+    prepare_save: flat variables -> equal variables the reference can express. prefixes: what
+    wrappers put before keys. preprocessing: what the reference is known to use, for checkpoints that
+    do not say; a function of its config where that matters. model_type, architectures, processor:
+    as a Hugging Face config.json and preprocessor_config.json name them.
+    """
+
+    entries: tuple[Entry, ...]
+    arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
+    clip: Callable[[Mapping[str, Any]], Clip]
+    config: Callable[[Mapping[str, Any], Clip], dict[str, Any]] | None = None
+    guess: Callable[[Mapping[str, tuple], Mapping], dict[str, Any]] | None = None
+    prepare_save: Callable[[dict], dict] | None = None
+    prefixes: tuple[str, ...] = ("module.", "_orig_mod.")
+    preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: {}
+    model_type: str | None = None
+    architectures: tuple[str, ...] = ()
+    processor: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """How a checkpoint of one model starts another: what stays fresh, what is left behind, and why.
+
+    Patterns are paths of the parameter trees. arguments: those of the checkpoint's model -> those
+    of this one, without `num_classes` unless the checkpoint has them.
+    """
+
+    arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
+    fresh: Mapping[str, str]
+    dropped: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A source together with its name and the model whose table it stands in."""
+
+    model: str
+    arch: str
+    source: Source
+
+
+def table(model: str) -> ModuleType:
+    """The conversion table of a model. Raises UnknownNameError when it has none."""
+    return lookup.module("conversion", model)
+
+
+def transfers(model: str) -> Mapping[str, Transfer]:
+    """The other models whose checkpoints may start this one; none when it has no table."""
+    return getattr(table(model), "TRANSFERS", {}) if has_table(model) else {}
+
+
+def has_table(model: str) -> bool:
+    """Whether `jaxvid/convert/<model>.py` exists."""
+    return model in lookup.names("conversion")
+
+
+def all_sources() -> list[Found]:
+    """Every source of every table, in the order of the tables' names."""
+    return [found for model in lookup.names("conversion") for found in sources_of(model)]
+
+
+def sources_of(model: str) -> list[Found]:
+    """The sources of one model's table, the most common first."""
+    return [Found(model, arch, source) for arch, source in table(model).SOURCES.items()]
+
+
+def find(arch: str, keys: Iterable[str] | None = None) -> Found:
+    """The source called `arch` ("hf/videomae"), or, for the plain name of a model, the one of its
+    sources, or of those it can start from, that knows most of these keys.
+
+    Raises UnknownNameError with the nearest name and the list.
+    """
+    by_name = {found.arch: found for found in all_sources()}
+    if arch in by_name:
+        return by_name[arch]
+    if has_table(arch) and keys is not None:
+        started_from = [name for name in transfers(arch) if has_table(name)]
+        return detect(keys, [f for name in (arch, *started_from) for f in sources_of(name)])
+    known = [*by_name, *lookup.names("conversion")]
+    raise UnknownNameError(
+        f"unknown arch {arch!r}.{nearest(arch, known)} Known: {', '.join(known)}."
+    )
+
+
+def detect(keys: Iterable[str], candidates: Iterable[Found]) -> Found:
+    """The candidate that knows most of these keys; the earlier one of equals.
+
+    Raises ConversionError when none knows any.
+    """
+    keys, candidates = list(keys), list(candidates)
+
+    def known(found: Found) -> int:
+        stripped = [strip(key, found.source.prefixes) for key in keys]
+        return apply.matched(stripped, found.source.entries)
+
+    best = max(candidates, key=known)
+    if known(best) == 0:
+        raise ConversionError(
+            f"none of the keys is known to {', '.join(f.arch for f in candidates)}; the checkpoint "
+            f"has {', '.join(keys[:10])}{', …' if len(keys) > 10 else ''}"
+        )
+    return best
+
+
+def find_hf(config: Mapping[str, Any], keys: Iterable[str], where: str) -> Found:
+    """The source that a Hugging Face config.json names by model_type and architectures.
+
+    Raises ConversionError with the known ones.
+    """
+    with_type = [f for f in all_sources() if f.source.model_type is not None]
+    same_type = [f for f in with_type if f.source.model_type == config.get("model_type")]
+    if not same_type:
+        known = sorted({f.source.model_type for f in with_type})
+        raise ConversionError(
+            f"{where}: model_type {config.get('model_type')!r} is not known; "
+            f"known: {', '.join(known)}"
+        )
+    named = config.get("architectures") or []
+    exact = [f for f in same_type if set(named) & set(f.source.architectures)]
+    if named and not exact:
+        known = ", ".join(name for f in same_type for name in f.source.architectures)
+        raise ConversionError(
+            f"{where}: architecture {', '.join(named)} is not known; known: {known}"
+        )
+    return exact[0] if exact else detect(keys, same_type)
+
+
+def strip(key: str, prefixes: tuple[str, ...]) -> str:
+    """The key without what wrappers put before it, any number of times."""
+    while found := next((p for p in prefixes if key.startswith(p)), None):
+        key = key.removeprefix(found)
+    return key
+
+
+def strip_all(state: Mapping[str, Any], prefixes: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The state with all keys stripped. Raises ConversionError when two become one."""
+    stripped: dict[str, Any] = {}
+    for key, value in state.items():
+        short = strip(key, prefixes)
+        if short in stripped:
+            raise ConversionError(
+                f"{where}: two keys are {short!r} without their prefixes: {key!r}"
+            )
+        stripped[short] = value
+    return stripped

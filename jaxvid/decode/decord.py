@@ -1,0 +1,102 @@
+"""Decoding by decord, the other backend (x86-64 Linux and Windows only; no release since 2021).
+
+PyAV reads the facts first (`meta` is the same whatever the backend), because decord alone cannot be
+trusted with them: it counts packets that give no frame, never returns when its seeking runs past
+the real end, lands on other frames than asked where key frames are close or timestamps are absent,
+and prefers the largest video stream to the first. So it never seeks here. Frames are skipped inside
+the first group of pictures, where skipping is safe, and the video is read through otherwise.
+
+What it cannot decode at the end it fills with the frame before, without saying so (`missing_frames`
+stays 0); more than a tenth of that is a DecodeError, as with PyAV. A damaged stream can still hang
+it for good: call it under `deadline.run_with_deadline`.
+"""
+
+import io
+import re
+
+import numpy as np
+
+from jaxvid.core.errors import ConfigError
+from jaxvid.decode import pyav, reader
+
+try:
+    import decord
+except (ImportError, OSError) as error:
+    raise ConfigError(
+        f"the decoder 'decord' needs the package decord, which cannot be imported ({error}): "
+        "pip install decord (there are wheels for x86-64 Linux and Windows only), or take the "
+        "default decoder 'pyav', which decodes the same files"
+    ) from error
+
+decord.logging.set_level(decord.logging.QUIET)
+
+_DECORD_ERRORS = (
+    decord.DECORDError,
+    decord.DECORDLimitReachedError,
+    RuntimeError,
+    AssertionError,
+    IndexError,
+    StopIteration,
+    MemoryError,
+)
+
+
+class Reader(reader.Reader):
+    """A video file, decoded by decord. Its own reader is made anew in every call of frames_at: it
+    keeps wrong positions after a batch, and must not be shared by threads."""
+
+    backend = "decord"
+
+    def __init__(self, path: str, short_side: int | None = None):
+        super().__init__(path)
+        with pyav.Reader(path, short_side, backend=self.backend) as facts:
+            self.meta, self._table = facts.meta, facts.table
+            self._stream_index = None if facts.is_libavs_choice else facts.stream_index
+            if facts.orientation.mirrored:
+                raise self._error(
+                    "it is to be shown mirrored, which decord does not do; take the decoder 'pyav'"
+                )
+
+    def _decode(self, needed: np.ndarray) -> np.ndarray:
+        try:
+            video = decord.VideoReader(
+                self._source(),
+                ctx=decord.cpu(0),
+                width=self.meta.width,
+                height=self.meta.height,
+                num_threads=1,
+                fault_tol=reader.MAX_MISSING_SHARE,
+            )
+            if self._is_in_first_group(video, needed):
+                return video.get_batch(needed).asnumpy()
+            return self._read_through(video, needed)
+        except _DECORD_ERRORS as error:
+            raise self._error(f"decord says: {_text(error)}", int(needed[-1])) from error
+
+    def _source(self) -> str | io.BytesIO:
+        if self._stream_index is None:
+            return self.path
+        return pyav.single_stream(self.path, self._stream_index)
+
+    def _is_in_first_group(self, video: decord.VideoReader, needed: np.ndarray) -> bool:
+        keys = video.get_key_indices()
+        return (
+            self._table.exact
+            and len(video) == self.meta.num_frames
+            and (len(keys) < 2 or needed[-1] < keys[1])
+        )
+
+    def _read_through(self, video: decord.VideoReader, needed: np.ndarray) -> np.ndarray:
+        out = np.empty((len(needed), self.meta.height, self.meta.width, 3), np.uint8)
+        rows = {int(index): row for row, index in enumerate(needed)}
+        for index in range(int(needed[-1]) + 1):
+            frame = video.next()
+            if index in rows:
+                out[rows[index]] = frame.asnumpy()
+        return out
+
+
+def _text(error: Exception) -> str:
+    """Its first line, without the time and the place in decord's source."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[[0-9:]+\] \S+:[0-9]+: ", "", line)

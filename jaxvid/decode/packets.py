@@ -1,0 +1,114 @@
+"""What the packets of a video stream say before anything is decoded: how many frames, and where.
+
+One pass over the file without decoding. It is cheap beside decoding (5 ms against 60 for a clip of
+two seconds) and true where headers are not: Matroska states no count, MP4 counts frames that its
+edit list cuts away, and a file that was cut short still states what it once had.
+"""
+
+import bisect
+import dataclasses
+import itertools
+
+import av
+
+from jaxvid.decode.reader import MAX_MISSING_SHARE, allowed_missing
+
+# Containers that store when each frame is shown. AVI and ASF do not: there libav guesses, and the
+# guess is wrong as soon as frames are reordered.
+_STATE_FRAME_TIMES = ("mov", "matroska", "flv")
+_VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: this bit of the first byte is 0 in a frame not to be shown
+
+
+class TruncatedError(Exception):
+    """The file holds much less than its header states; the message says what and how much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PacketTable:
+    """num_frames: packets that give a frame to be shown. duration: of all of them, in ticks of the
+    stream's time base, or None. exact: whether the timestamps name every frame; then `pts` holds
+    them in the order shown, and `keyframes` the numbers of those that decoding can start from."""
+
+    num_frames: int
+    duration: int | None
+    exact: bool
+    pts: tuple[int, ...] = ()
+    keyframes: tuple[int, ...] = ()
+
+    def keyframe_before(self, index: int) -> int:
+        """The last frame, at or before this one, that decoding can start from; 0 if unknown."""
+        at = bisect.bisect_right(self.keyframes, index)
+        return self.keyframes[at - 1] if at else 0
+
+
+def read(container: av.container.InputContainer, stream: av.VideoStream) -> PacketTable:
+    """Reads the container to its end. Raises TruncatedError if more than a tenth of what its header
+    states is absent. MP4, AVI and Matroska state something; where others end nobody can say."""
+    family = container.format.name.split(",")[0]
+    shown, found, ticks, seconds = [], 0, 0, 0.0
+    for packet in _demuxed(container, container.streams if family == "matroska" else [stream]):
+        start, length = packet.dts if packet.pts is None else packet.pts, packet.duration or 0
+        if start is not None and packet.time_base is not None:
+            seconds = max(seconds, float((start + length) * packet.time_base))
+        if packet.stream_index == stream.index:
+            found, ticks = found + 1, max(ticks, (packet.dts or 0) + 1)
+            if _is_shown(packet, stream):
+                shown.append((packet.pts, length, packet.is_keyframe, packet.is_corrupt))
+    if family == "mov":
+        # The count of the header, less what its edit list cuts away, which only the index knows.
+        _check_frames(min(stream.frames, len(stream.index_entries) or stream.frames), found)
+    elif family == "avi":
+        # The count of the header includes frames dropped in recording: they take a tick of time
+        # but have no packet.
+        _check_frames(stream.frames, ticks)
+    elif family == "matroska" and container.duration:
+        _check_seconds(container.duration / av.time_base, seconds)
+    return _table(shown, family in _STATE_FRAME_TIMES and len(shown) == found)
+
+
+def _check_frames(stated: int, held: int) -> None:
+    if held < stated - allowed_missing(stated):
+        raise TruncatedError(f"it is cut short: its header states {stated} frames, it has {held}")
+
+
+def _check_seconds(stated: float, held: float) -> None:
+    if held < stated * (1 - MAX_MISSING_SHARE):
+        raise TruncatedError(
+            f"it is cut short: its header states {stated:.2f} seconds, it ends after {held:.2f}"
+        )
+
+
+def _demuxed(container, streams):
+    try:
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet
+    except av.FFmpegError:
+        return  # damaged from here on; what is absent is seen by counting
+
+
+def _is_shown(packet, stream) -> bool:
+    hidden = packet.is_discard
+    if stream.codec_context.name in ("vp8", "libvpx"):
+        hidden = hidden or not memoryview(packet)[0] & _VP8_SHOW_FRAME
+    return not hidden
+
+
+def _table(shown: list[tuple[int | None, int, bool, bool]], timed: bool) -> PacketTable:
+    if any(pts is None for pts, *_ in shown) or not shown:
+        return PacketTable(len(shown), None, False)
+    order = sorted(range(len(shown)), key=lambda i: shown[i][0])
+    pts = tuple(shown[i][0] for i in order)
+    last = shown[order[-1]][1] or (pts[-1] - pts[-2] if len(pts) > 1 else 0)
+    duration = pts[-1] + last - pts[0]
+    exact = (
+        timed
+        and all(a < b for a, b in itertools.pairwise(pts))
+        and not any(corrupt for *_, corrupt in shown)
+        and order[0] == 0  # else frames before the first key frame stand first and may be dropped
+        and shown[0][2]
+    )
+    if not exact:
+        return PacketTable(len(shown), duration or None, False)
+    keyframes = tuple(i for i, packet in enumerate(order) if shown[packet][2])
+    return PacketTable(len(shown), duration or None, True, pts, keyframes)

@@ -1,0 +1,264 @@
+"""Decoding by PyAV (FFmpeg), the default: one thread, frame by frame, no more than is asked for.
+
+What happens at the end of a video. `meta.num_frames` comes from the packets of the file, not from
+its header, so it is right but for streams whose packets do not all give a frame. If decoding ends
+early by no more than a tenth of the frames (at least one), `meta` has over-reported: the last frame
+stands in for those that are absent, and `reader.missing_frames` says how many they are. If it ends
+earlier than that, or the header states more than a tenth more than the file holds, the file is
+truncated or damaged, and that is a DecodeError.
+
+Colours: swscale converts by the matrix and range that the stream states (BT.601, limited range if
+it states none) to full-range RGB, 8 bits. Frames that the decoder repaired are taken as they come.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from jaxvid.core.errors import DecodeError
+from jaxvid.core.record import VideoMeta
+from jaxvid.decode import packets, reader
+from jaxvid.decode.orientation import Orientation
+
+av.logging.set_level(None)  # libav's chatter; its Python callback can also lock up in threads
+
+FALLBACK_FPS = 30.0  # raw streams without any timing
+MAX_FPS = 1000.0
+_SEEK_SAVES_FRAMES = 16  # a seek flushes the decoder; nearer key frames are not worth it
+_AV_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
+
+
+class Reader(reader.Reader):
+    """A video file, decoded by PyAV. Takes the first video stream that can be decoded; cover art is
+    none. Holds the file open and its decoder at the frame decoded last, until close()."""
+
+    def __init__(self, path: str, short_side: int | None = None, *, backend: str = "pyav"):
+        """backend: the name in errors, for a backend that takes only the facts from here."""
+        super().__init__(path)
+        self.backend = backend
+        self._resources = contextlib.ExitStack()
+        with self._resources:  # closes the file if anything below fails
+            with self._as_decode_error():
+                self._open()
+                self.table = packets.read(self._container, self._stream)
+                self._can_seek = self.table.exact
+                self._last = max(0, self.table.num_frames - 1)
+                self._restart()
+            self.orientation = _orientation(self._frame)
+            self._size = reader.resized(self._frame.height, self._frame.width, short_side)
+            self.meta = self._read_meta()
+            self._resources = self._resources.pop_all()
+
+    def close(self) -> None:
+        super().close()
+        self._resources.close()
+        self._frame = self._frames = None
+
+    @property
+    def stream_index(self) -> int:
+        """Which of the container's streams is decoded."""
+        return self._stream.index
+
+    @property
+    def is_libavs_choice(self) -> bool:
+        """Whether FFmpeg, left alone, would take the same stream (it likes the largest best)."""
+        return self._container.streams.best("video").index == self._stream.index
+
+    # -- the file -----------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        # Only local files: a playlist that is named .mp4 must not make us fetch what it lists.
+        self._container = self._resources.enter_context(
+            av.open(self.path, metadata_errors="replace", options={"protocol_whitelist": "file"})
+        )
+        self._stream = self._choose_stream()
+        self._stream.codec_context.thread_count = 1  # the pipeline runs many readers side by side
+        self._rgb = av.video.reformatter.VideoReformatter()
+
+    def _choose_stream(self) -> av.VideoStream:
+        streams = [
+            s
+            for s in self._container.streams.video
+            if not s.disposition & av.stream.Disposition.attached_pic
+        ]
+        for stream in streams:
+            if stream.codec_context is not None:
+                return stream
+        if streams:
+            raise self._error(
+                f"its {len(streams)} video streams have codecs unknown to this FFmpeg"
+            )
+        others = ", ".join(s.type for s in self._container.streams) or "none at all"
+        raise self._error(f"it has no video stream (its streams: {others})")
+
+    def _read_meta(self) -> VideoMeta:
+        count, ticks = self.table.num_frames, self.table.duration
+        seconds = float(ticks * self._stream.time_base) if ticks else 0.0
+        fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        if not 0 < fps <= MAX_FPS:
+            fps = count / seconds if seconds > 0 else FALLBACK_FPS
+        height, width = self._size
+        if self.orientation.transpose:
+            height, width = width, height
+        turn = self.orientation.degrees_clockwise
+        return VideoMeta(count, fps, height, width, seconds or count / fps, turn)
+
+    # -- going to a frame ---------------------------------------------------------------------
+
+    def _decode(self, needed: np.ndarray) -> np.ndarray:
+        out = np.empty((len(needed), self.meta.height, self.meta.width, 3), np.uint8)
+        for row, index in enumerate(map(int, needed)):
+            with self._as_decode_error(index):
+                self._go_to(index)
+                out[row] = self._pixels()
+        return out
+
+    def _go_to(self, index: int) -> None:
+        """Makes self._frame the frame of that number, or the last one if there are fewer."""
+        index = min(index, self._last)
+        key = self.table.keyframe_before(index) if self._can_seek else 0
+        if key and (index < self._at or key >= self._at + _SEEK_SAVES_FRAMES):
+            if not self._seek(key):
+                self._give_up_seeking()
+        elif index < self._at:
+            self._restart()
+        while self._at < min(index, self._last):
+            self._step()
+
+    def _step(self) -> None:
+        reason = "its data end there"
+        try:
+            frame = next(self._frames, None)
+        except av.FFmpegError as error:
+            frame, reason = None, error.strerror
+        if frame is None and self._counted:
+            self._end_early(reason)
+        elif frame is None or not self._is_in_step(frame):
+            self._give_up_seeking()
+        else:
+            self._frame, self._at = frame, self._at + 1
+
+    def _is_in_step(self, frame: av.VideoFrame) -> bool:
+        """Whether the frame can be taken for the next one. If its timestamp is another one than
+        the packets promised, only a count from the start still says which frame it is."""
+        if self._can_seek and (frame.pts,) != self.table.pts[self._at + 1 : self._at + 2]:
+            self._can_seek = False
+        return self._can_seek or self._counted
+
+    def _end_early(self, reason: str) -> None:
+        count, decoded = self.meta.num_frames, self._at + 1
+        if count - decoded > reader.allowed_missing(count):
+            raise self._error(
+                f"only {decoded} of its {count} frames can be decoded ({reason}); "
+                "it is truncated or damaged",
+                decoded,
+            )
+        self._last, self.missing_frames = self._at, count - decoded
+
+    def _restart(self) -> None:
+        """Goes to frame 0: by seeking where timestamps prove the place, else by reopening."""
+        if not (self._can_seek and self._seek(0)):
+            self._give_up_seeking()
+        self._counted = True
+
+    def _give_up_seeking(self) -> None:
+        """Reopens the file; from here on frames are counted from the start, which is always right."""
+        self._can_seek, self._counted = False, True
+        self._resources.pop_all().close()
+        self._open()
+        self._frames = self._decoded()
+        self._frame, self._at = next(self._frames, None), 0
+        if self._frame is None:
+            raise self._error("not one frame of its video stream can be decoded")
+
+    def _seek(self, key: int) -> bool:
+        """Goes to a key frame; False if decoding does not land on exactly that frame."""
+        target = self.table.pts[key]
+        self._counted = False
+        self._container.seek(target, stream=self._stream)
+        self._frames = self._decoded()
+        try:
+            for frame in self._frames:  # earlier ones: libav may land before the place
+                if frame.pts == target:
+                    self._frame, self._at = frame, key
+                    return True
+                if frame.pts is None or frame.pts > target:
+                    return False
+        except av.FFmpegError:
+            pass
+        return False
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        started = False
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if started:
+                    raise
+                continue  # a recording may begin between key frames, with packets of no use
+            started = started or bool(frames)
+            yield from frames
+
+    # -- pixels -------------------------------------------------------------------------------
+
+    def _pixels(self) -> np.ndarray:
+        """The current frame as uint8 (H, W, 3), resized and made RGB in one go by swscale."""
+        height, width = self._size
+        frame = self._rgb.reformat(
+            self._frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation="BILINEAR",
+            threads=1,
+        )
+        return self.orientation.upright(frame.to_ndarray())
+
+    @contextlib.contextmanager
+    def _as_decode_error(self, frame: int | None = None):
+        try:
+            yield
+        except DecodeError:
+            raise
+        except packets.TruncatedError as error:
+            raise self._error(str(error)) from error
+        except (av.error.InvalidDataError, av.error.EOFError) as error:
+            raise self._error(f"it is not a video, or damaged{_hint(self.path)}", frame) from error
+        except _AV_ERRORS as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise self._error(f"FFmpeg says: {reason}", frame) from error
+
+
+def single_stream(path: str, stream_index: int) -> io.BytesIO:
+    """The packets of one stream alone, not decoded, as a Matroska file in memory."""
+    file = io.BytesIO()
+    with av.open(path, metadata_errors="replace") as source:
+        stream = source.streams[stream_index]
+        with av.open(file, "w", format="matroska") as target:
+            copy = target.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    target.mux(packet)
+    file.seek(0)
+    return file
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    return Orientation.from_matrix(np.frombuffer(bytes(matrix), np.int32))
+
+
+def _hint(path: str) -> str:
+    """Says so if the file is text: an error page saved in place of a video is the usual case."""
+    with open(path, "rb") as file:
+        start = file.read(60)
+    if start and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return f"; it holds text: {start[:40].decode('ascii')!r}"
+    return ""

@@ -1,0 +1,100 @@
+"""`python -m jaxvid.main --config configs/videomae_rwf.py [--workdir DIR] [--mode eval]`"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvid import config
+from jaxvid.core.errors import (
+    BatchError,
+    CheckpointError,
+    ConfigError,
+    ConversionError,
+    DataError,
+    DecodeError,
+    NonFiniteLossError,
+)
+from jaxvid.run_eval import evaluate
+from jaxvid.run_train import enable_compilation_cache, train
+from jaxvid.sharding import hosts
+from jaxvid.train.workdir import start_logging
+
+USER_ERRORS = (
+    BatchError,
+    CheckpointError,
+    ConfigError,
+    ConversionError,
+    DataError,
+    DecodeError,
+    NonFiniteLossError,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, but for `--config.section.field=value`, which any field of config.py takes."""
+    p = argparse.ArgumentParser(
+        prog="python -m jaxvid.main",
+        description="Train a recipe, or evaluate what was trained. Started again with the same "
+        "workdir, training goes on where it stopped.",
+        epilog="Any field of jaxvid/config.py: --config.optim.learning_rate=1e-4. "
+        "`jaxvid config FILE` prints them all.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a recipe, see configs/")
+    p.add_argument("--workdir", type=Path, help="where the run lies (default: runs/<recipe>)")
+    p.add_argument("--mode", choices=("train", "eval"), default="train")
+    p.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
+    p.add_argument("--num_processes", type=int)
+    p.add_argument("--process_id", type=int)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 1 with the reason on stderr when the user can mend it."""
+    args, overrides = parse(sys.argv[1:] if argv is None else argv)
+    start_logging(None, main=True)
+    try:
+        c = config.load(args.config, overrides)
+        hosts.initialize(args.coordinator, args.num_processes, args.process_id)
+        recipe = Path(args.config.partition(":")[0])
+        workdir = (args.workdir or Path("runs") / recipe.stem).expanduser().absolute()
+        if c.run.compilation_cache:
+            enable_compilation_cache()
+        if args.mode == "eval":
+            evaluate(c, workdir)
+            return 0
+        reason = train(c, workdir, args.config)
+        if reason.startswith("SIG"):
+            print(
+                f"{reason}: everything is saved. The same command goes on from here:",
+                file=sys.stderr,
+            )
+            print(f"  python -m jaxvid.main {' '.join(argv or sys.argv[1:])}", file=sys.stderr)
+        return 130 if reason == "SIGINT" else 0
+    except USER_ERRORS as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """(arguments, overrides as "section.field=value"); a wrong word ends the program with the usage."""
+    p = parser()
+    args, rest = p.parse_known_args(list(argv))
+    overrides = []
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--config."):
+            p.error(
+                f"unknown argument {word!r}; fields of the config are --config.section.field=value"
+            )
+        if "=" not in word:
+            if not rest:
+                p.error(f"{word} needs a value: {word}=…")
+            word = f"{word}={rest.pop(0)}"
+        overrides.append(word.removeprefix("--config."))
+    return args, overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())

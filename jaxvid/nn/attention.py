@@ -1,0 +1,185 @@
+"""Scaled dot-product attention, its form chosen for the platform that a program is compiled for.
+
+    CUDA   cuDNN's flash attention where it is legal (16-bit floats, head size a multiple of 8 up to
+           128) and compiles on this machine; else as in the last line
+    CPU    a loop over heads, some hundred queries at a time, so that scores stay in the cache
+    else   jax.nn.dot_product_attention as XLA compiles it
+
+Softmax is in float32 everywhere. The weights of long sequences are not kept for the gradient but
+computed again. Gradients are reverse-mode only.
+"""
+
+import functools
+import logging
+import math
+import threading
+
+import jax
+import jax.numpy as jnp
+
+log = logging.getLogger("jaxvid")
+
+# Up to so many scores a head, one product over all heads is as fast on CPUs as the loop.
+SHORT = 192 * 192
+CHUNK_QUERIES, MOST_CHUNKS = 512, 8
+CUDNN_DTYPES = ("bfloat16", "float16")
+
+
+def dot_product_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float | None = None
+) -> jax.Array:
+    """softmax(query·keyᵀ·scale)·value, head by head.
+
+    query: (N, L, H, D); key, value: (N, S, H, D); one float dtype, also of the (N, L, H, D) returned.
+    scale: 1/sqrt(D) when None. Raises ValueError when shapes or dtypes do not fit together.
+    """
+    _check(query, key, value)
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
+    short = query.shape[1] * key.shape[1] <= SHORT
+    xla = functools.partial(_library, "xla", scale)
+    forms = {"cpu": functools.partial(_all_heads if short else _head_by_head, scale)}
+    if _cudnn_takes(query.dtype, query.shape[-1]):
+        forms["cuda"] = functools.partial(_library, "cudnn", scale)
+    return jax.lax.platform_dependent(
+        query, key, value, default=xla if short else jax.checkpoint(xla), **forms
+    )
+
+
+def attention_path(dtype, head_dim: int) -> str:
+    """What attention runs as on this process's default devices: "cudnn", "cpu" or "xla"; for the log."""
+    platform = jax.devices()[0].platform
+    if platform == "gpu" and _cudnn_takes(dtype, head_dim):
+        return "cudnn"
+    return "cpu" if platform == "cpu" else "xla"
+
+
+def _check(query, key, value) -> None:
+    shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
+    if query.ndim != 4 or key.ndim != 4 or value.shape != key.shape:
+        raise ValueError(f"attention got {shapes}; expected (N, L, H, D) and twice (N, S, H, D)")
+    if query.shape[:1] + query.shape[2:] != key.shape[:1] + key.shape[2:]:
+        raise ValueError(f"attention got {shapes}; all but the second axis must be equal")
+    if not query.dtype == key.dtype == value.dtype:
+        dtypes = f"{query.dtype}, {key.dtype}, {value.dtype}"
+        raise ValueError(f"attention got {dtypes} for query, key, value; cast them to one dtype")
+
+
+def _library(implementation: str, scale: float, query, key, value):
+    return jax.nn.dot_product_attention(
+        query, key, value, scale=scale, implementation=implementation
+    )
+
+
+# --- CPU ----------------------------------------------------------------------------------------
+
+
+def _all_heads(scale: float, query, key, value):
+    q, k, v = (jnp.swapaxes(x.astype(jnp.float32), 1, 2) for x in (query, key, value))
+    weights = jax.nn.softmax(_dot(q * scale, k, "qd,kd->qk"), axis=-1)
+    return jnp.swapaxes(_dot(weights, v, "qk,kd->qd"), 1, 2).astype(query.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _head_by_head(scale: float, query, key, value):
+    return _head_by_head_forward(scale, query, key, value)[0]
+
+
+def _head_by_head_forward(scale: float, query, key, value):
+    def chunk(q, k, v):
+        scores = _dot(q * scale, k, "qd,kd->qk")
+        largest = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return _dot(weights, v, "qk,kd->qd") / total, largest + jnp.log(total)
+
+    def head(arrays):
+        query, key, value = (x.astype(jnp.float32) for x in arrays)
+        parts = [chunk(q, key, value) for q in _chunks(query)]
+        return tuple(jnp.concatenate(x, axis=-2) for x in zip(*parts, strict=True))
+
+    out, log_total = jax.lax.map(head, _heads_first(query, key, value))
+    out = jnp.moveaxis(out, 0, 2).astype(query.dtype)
+    return out, (query, key, value, out, log_total)
+
+
+def _head_by_head_backward(scale: float, kept, gradient):
+    """With the weights computed again from their log-sum-exp (Dao et al. 2022, FlashAttention, B.2)."""
+    query, key, value, out, log_total = kept
+
+    def chunk(q, k, v, out, gradient, log_total):
+        weights = jnp.exp(_dot(q * scale, k, "qd,kd->qk") - log_total)
+        to_weights = _dot(gradient, v, "qd,kd->qk")
+        to_scores = weights * (to_weights - jnp.sum(gradient * out, axis=-1, keepdims=True)) * scale
+        return (
+            _dot(to_scores, k, "qk,kd->qd"),
+            _dot(to_scores, q, "qk,qd->kd"),
+            _dot(weights, gradient, "qk,qd->kd"),
+        )
+
+    def head(arrays):
+        query, key, value, *by_query = (x.astype(jnp.float32) for x in arrays)
+        rows = zip(_chunks(query), *map(_chunks, by_query), strict=True)
+        to_query, to_key, to_value = zip(*[chunk(q, key, value, *r) for q, *r in rows], strict=True)
+        return jnp.concatenate(to_query, axis=-2), sum(to_key), sum(to_value)
+
+    arrays = (*_heads_first(query, key, value, out, gradient), log_total)
+    grads = jax.lax.map(head, arrays)
+    return tuple(jnp.moveaxis(g, 0, 2).astype(query.dtype) for g in grads)
+
+
+_head_by_head.defvjp(_head_by_head_forward, _head_by_head_backward)
+
+
+def _dot(left, right, axes: str):
+    """A matrix product over the last two axes, e.g. "qd,kd->qk", all others taken along."""
+    first, rest = axes.split(",")
+    second, result = rest.split("->")
+    return jnp.einsum(f"...{first},...{second}->...{result}", left, right)
+
+
+def _heads_first(*arrays):
+    return tuple(jnp.moveaxis(x, 2, 0) for x in arrays)  # (N, L, H, D) -> (H, N, L, D)
+
+
+def _chunks(x):
+    count = min(MOST_CHUNKS, -(-x.shape[-2] // CHUNK_QUERIES))
+    return jnp.array_split(x, count, axis=-2)
+
+
+# --- CUDA ---------------------------------------------------------------------------------------
+
+
+def _cudnn_takes(dtype, head_dim: int) -> bool:
+    legal = jnp.dtype(dtype).name in CUDNN_DTYPES and head_dim % 8 == 0 and head_dim <= 128
+    return legal and _cudnn_compiles()
+
+
+@functools.cache
+def _cudnn_compiles() -> bool:
+    """Whether cuDNN's attention and its gradient compile here; tried once a process."""
+    found = []
+    # In a thread of its own, where no trace, mesh or other context of the caller's is in force.
+    thread = threading.Thread(target=lambda: found.append(_try_cudnn()))
+    thread.start()
+    thread.join()
+    return found == [True]
+
+
+def _try_cudnn() -> bool:
+    try:
+        device = jax.local_devices(backend="cuda")[0]
+    except RuntimeError:  # there is no CUDA
+        return False
+    x = jax.ShapeDtypeStruct(
+        (1, 64, 1, 64), jnp.bfloat16, sharding=jax.sharding.SingleDeviceSharding(device)
+    )
+
+    def total(query, key, value):
+        return jnp.sum(_library("cudnn", 1.0, query, key, value).astype(jnp.float32))
+
+    try:
+        jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(x, x, x).compile()
+    except (RuntimeError, ValueError) as error:
+        log.warning("attention: cuDNN's does not compile here, XLA's is used: %s", error)
+        return False
+    return True

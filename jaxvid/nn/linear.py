@@ -1,0 +1,81 @@
+"""Linear layers in their plainest form: float32 parameters, a chosen dtype of computation."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initializer = Callable[..., jax.Array]  # (rng, shape, dtype) -> array
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype) -> jax.Array:
+    """x (..., I) times kernel (I, O) plus bias (O,), computed and returned in `dtype`."""
+    y = jnp.dot(x.astype(dtype), kernel.astype(dtype))
+    return y if bias is None else y + bias.astype(dtype)
+
+
+class Dense(nn.Module):
+    """Parameters kernel (I, O) and, with use_bias, bias (O,), which starts at zero."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., I) -> (..., features)"""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return dense(x, kernel, bias, self.dtype)
+
+
+class HeadProjection(nn.Module):
+    """Parameters of a linear layer into heads: kernel (I, H, D) and bias (H, D) or None.
+
+    It only holds them; attention multiplies query, key and value in one product. `kernel_init` sees
+    the kernel as the matrix (I, H·D).
+    """
+
+    shape: tuple[int, int, int]
+    use_bias: bool
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array | None]:
+        init = flat_init(self.kernel_init, self.shape[0])
+        kernel = self.param("kernel", init, self.shape, jnp.float32)
+        if not self.use_bias:
+            return kernel, None
+        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:], jnp.float32)
+
+
+class HeadMerge(nn.Module):
+    """The linear layer out of heads: kernel (H, D, features), bias (features,)."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, L, H, D) -> (N, L, features)"""
+        heads, size = x.shape[-2:]
+        init = flat_init(self.kernel_init, heads * size)
+        kernel = self.param("kernel", init, (heads, size, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        y = jnp.einsum("...hd,hdf->...f", x.astype(self.dtype), kernel.astype(self.dtype))
+        return y + bias.astype(self.dtype)
+
+
+def flat_init(init: Initializer, fan_in: int) -> Initializer:
+    """`init` applied to the matrix (fan_in, rest) that a kernel of more axes stands for."""
+
+    def reshaped(rng, shape, dtype):
+        return init(rng, (fan_in, math.prod(shape) // fan_in), dtype).reshape(shape)
+
+    return reshaped

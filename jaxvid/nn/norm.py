@@ -1,0 +1,78 @@
+"""Layer normalisation with float32 statistics, and a gradient that is fast on CPUs as well.
+
+XLA's CPU backend sums over rows slowly when it computes the summands on the fly, as the gradients of
+scale and bias ask for: 3-6 times slower than PyTorch, measured. There the sums are matrix products.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """(x - mean) / sqrt(var + epsilon)·scale + bias over the last axis, biased variance, two passes.
+
+    x: (..., C) of any float dtype, in which it returns; scale, bias: (C,) float32.
+    """
+    return _forward(x, scale, bias, epsilon)[0]
+
+
+def _forward(x, scale, bias, epsilon):
+    y = x.astype(jnp.float32)
+    mean = jnp.mean(y, axis=-1, keepdims=True)
+    centred = y - mean
+    factor = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    out = centred * factor * scale + bias
+    return out.astype(x.dtype), (x, scale, mean, factor)
+
+
+def _backward(epsilon, kept, gradient):
+    x, scale, mean, factor = kept
+    grads = jax.lax.platform_dependent(
+        x, scale, mean, factor, gradient, cpu=_gradients_by_products, default=_gradients
+    )
+    return grads
+
+
+layer_norm.defvjp(_forward, _backward)
+
+
+def _gradients(x, scale, mean, factor, gradient):
+    rows = tuple(range(x.ndim - 1))
+    gradient = gradient.astype(jnp.float32)
+    unit = (x.astype(jnp.float32) - mean) * factor
+    scaled = gradient * scale
+    along = jnp.mean(scaled * unit, axis=-1, keepdims=True)
+    to_x = factor * (scaled - jnp.mean(scaled, axis=-1, keepdims=True) - unit * along)
+    return to_x.astype(x.dtype), jnp.sum(gradient * unit, rows), jnp.sum(gradient, rows)
+
+
+def _gradients_by_products(x, scale, mean, factor, gradient):
+    rows = tuple(range(x.ndim - 1))
+    gradient = gradient.astype(jnp.float32)
+    unit = (x.astype(jnp.float32) - mean) * factor
+    ones = jnp.ones(x.shape[:-1], jnp.float32)
+    weights = scale / x.shape[-1]
+    average = (gradient @ weights)[..., None]
+    along = ((gradient * unit) @ weights)[..., None]
+    to_x = factor * (gradient * scale - average - unit * along)
+    to_scale = jnp.tensordot(ones, gradient * unit, (rows, rows))
+    return to_x.astype(x.dtype), to_scale, jnp.tensordot(ones, gradient, (rows, rows))
+
+
+class LayerNorm(nn.Module):
+    """Parameters scale and bias (C,), float32. `epsilon` differs between references: 1e-12 to 1e-5."""
+
+    epsilon: float = 1e-6
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x: (..., C) -> the same shape, in `dtype`; statistics in float32."""
+        width = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, width, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
+        return layer_norm(x.astype(self.dtype), scale, bias, self.epsilon)

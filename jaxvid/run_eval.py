@@ -1,0 +1,219 @@
+"""Evaluating a recipe: on schedule while it trains, at its end, or from a checkpoint of its workdir."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxvid import build, config, pretrained
+from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.core.batch import LABEL, ROW
+from jaxvid.core.errors import CheckpointError, ConfigError, DataError
+from jaxvid.core.record import DatasetIndex
+from jaxvid.evaluate import reconstruct, report, runner
+from jaxvid.evaluate.classify import classification_metrics
+from jaxvid.metrics.sums import finish
+from jaxvid.sharding.hosts import is_main, to_global
+from jaxvid.sharding.mesh import replicated
+from jaxvid.sharding.rules import TRANSFORMER_RULES, tree_shardings
+from jaxvid.train import workdir as folder
+
+log = logging.getLogger("jaxvid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What training and evaluation share."""
+
+    mesh: Mesh
+    train_index: DatasetIndex
+    val_index: DatasetIndex
+    task: build.Task
+    to_device: Callable
+
+
+def make_setting(c: ConfigDict) -> Setting:
+    """Mesh, data and model of a recipe. Raises ConfigError or DataError for what does not fit."""
+    mesh = build.mesh(c)
+    train_index, val_index = build.index(c, c.data.train_split), build.index(c, c.data.val_split)
+    if train_index.class_names != val_index.class_names:
+        raise ConfigError(
+            f"{build.root(c)}: the splits {c.data.train_split!r} and {c.data.val_split!r} have other "
+            f"classes: {train_index.class_names} and {val_index.class_names}"
+        )
+    task = build.task(c, train_index.num_classes)
+    return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
+
+
+def checkpoints_of(c: ConfigDict, workdir: Path, *, read_only: bool = False) -> Checkpoints:
+    """The checkpoints of a workdir, kept as the recipe says."""
+    return Checkpoints(
+        workdir / "checkpoints",
+        keep_last=c.checkpoint.keep_last,
+        keep_best=c.checkpoint.keep_best,
+        metric=c.eval.metric,
+        mode=c.eval.mode,
+        read_only=read_only,
+    )
+
+
+def evaluate(c: ConfigDict, workdir: Path) -> dict:
+    """Restores `eval.checkpoint`, evaluates the validation split by the final protocol, writes and
+    prints the report. Returns what stands in eval/SPLIT.json."""
+    setting = make_setting(c)
+    variables, step, checkpoint = _restore(c, setting, workdir)
+    return final_report(c, setting, workdir, variables, step, checkpoint)
+
+
+def _restore(c: ConfigDict, setting: Setting, workdir: Path) -> tuple[Any, int, str]:
+    name = c.eval.checkpoint
+    path = Path(name).expanduser()
+    if path.is_dir() and not (path / "checkpoints").is_dir() or path.is_file():
+        return _foreign(c, setting, path), 0, str(path)
+    home = path if path.is_dir() else workdir
+    folder.refuse_another_recipe(home, config.plain(c), config.difference)
+    with checkpoints_of(c, home, read_only=True) as checkpoints:
+        step = checkpoints.which("last" if path.is_dir() else name)
+        weights = checkpoints.restore_weights(step)
+    return _place(setting, weights["params"], weights["batch_stats"], step, home), step, str(home)
+
+
+def _place(setting: Setting, params, batch_stats, step: int, home: Path) -> dict:
+    """Weights on the mesh, after a comparison with the model's shapes."""
+    shapes = jax.eval_shape(setting.task.init, jax.random.key(0))
+    merged, report_ = pretrained.merge_weights(
+        shapes["params"], params, what=f"{home}, step {step}"
+    )
+    _refuse_fresh(report_, f"{home}, step {step}")
+    variables = {"params": merged, "batch_stats": batch_stats}
+    return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
+
+
+def _foreign(c: ConfigDict, setting: Setting, path: Path) -> dict:
+    shapes = jax.eval_shape(setting.task.init, jax.random.key(0))
+    params, report_ = pretrained.load_into(
+        setting.task.model, shapes["params"], path, arch=c.init.arch or None
+    )
+    _refuse_fresh(report_, str(path))
+    variables = {"params": params, "batch_stats": {}}
+    return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
+
+
+def _refuse_fresh(report_, what: str) -> None:
+    if report_.fresh:
+        raise CheckpointError(
+            f"{what} has no weights for {', '.join(report_.fresh)}: a head that was never trained "
+            "cannot be evaluated. Fine-tune first (init.checkpoint), or evaluate a checkpoint of the "
+            "same classes"
+        )
+
+
+def scheduled_evaluator(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
+    """(step, state) -> (split, numbers), with a line in the log; masked pretraining also draws."""
+    split = c.data.val_split
+    measure = _measure(c, setting, clips=c.eval.clips, crops=c.eval.crops)
+    draw = None
+    if setting.task.kind == "masked" and c.eval.reconstructions:
+        draw = _drawer(c, setting, workdir)
+
+    def evaluator(step: int, state):
+        metrics, _ = measure(state.eval_variables())
+        numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
+        log.info(
+            "step %d, %s: %s", step, split, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items())
+        )
+        if draw:
+            draw(step, state.eval_variables())
+        return split, numbers
+
+    return evaluator
+
+
+def _measure(c: ConfigDict, setting: Setting, *, clips: int, crops: int) -> Callable:
+    """variables -> (metrics, rows); rows is None in masked pretraining."""
+    batches = build.evaluation_data(c, setting.val_index, setting.mesh, clips=clips, crops=crops)
+    step = jax.jit(setting.task.evaluate_step, out_shardings=replicated(setting.mesh))
+
+    def measure(variables):
+        how = {"what": f"evaluate {c.data.val_split}", "show": is_main()}
+        if setting.task.kind == "masked":
+            sums = runner.collect_sums(step, variables, batches, setting.to_device, **how)
+            return finish(sums), None
+        rows = runner.collect_rows(step, variables, batches, setting.to_device, **how)
+        if not len(rows[ROW]):
+            raise DataError(
+                f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded"
+            )
+        labels = rows[LABEL][:, 0]
+        return (
+            classification_metrics(rows["probabilities"], labels, setting.val_index.class_names),
+            rows,
+        )
+
+    return measure
+
+
+def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
+    """(step, variables) -> writes eval/SPLIT_reconstruction.png of the first validation clips."""
+    chosen = dataclasses.replace(
+        setting.val_index, records=setting.val_index.records[: c.eval.reconstructions]
+    )
+    batches = build.evaluation_data(c, chosen, setting.mesh, clips=1, crops=1)
+    task = setting.task
+    step = jax.jit(
+        reconstruct.make_step(task.model, task.plain_prepare, task.objective),
+        out_shardings=replicated(setting.mesh),
+    )
+
+    def draw(number: int, variables):
+        shown = reconstruct.collect(
+            step, variables, batches, setting.to_device, c.eval.reconstructions
+        )
+        if is_main():
+            path = workdir / "eval" / f"{c.data.val_split}_reconstruction.png"
+            report.reconstruction_png(path, *shown, title=f"step {number}")
+
+    return draw
+
+
+def final_report(
+    c: ConfigDict, setting: Setting, workdir: Path, variables, step: int, checkpoint: str
+) -> dict:
+    """Evaluates by the final protocol and writes eval/SPLIT.json with its CSV and PNG."""
+    clips, crops = c.eval.final_clips or c.eval.clips, c.eval.final_crops or c.eval.crops
+    metrics, rows = _measure(c, setting, clips=clips, crops=crops)(variables)
+    counted = len(setting.val_index) if rows is None else len(rows[ROW])
+    missing = [] if rows is None else _missing(setting.val_index, rows[ROW])
+    result = {
+        "split": c.data.val_split,
+        "n": counted,
+        "step": step,
+        "checkpoint": checkpoint,
+        "protocol": {
+            "views": clips * crops,
+            "clips": clips,
+            "crops": crops,
+            "sampling": c.data.sampling,
+            "frames": c.data.num_frames,
+            "size": c.data.size,
+            "pooling": "mean of the views' softmax",
+        },
+        "skipped": missing,
+        "metrics": metrics,
+    }
+    if c.data.sampling == "dense":
+        result["protocol"]["stride_frames"] = c.data.stride_frames
+    if is_main():
+        report.write_evaluation(workdir, result, index=setting.val_index, rows=rows)
+        print(report.summary(result))
+    return result
+
+
+def _missing(index: DatasetIndex, rows) -> list[str]:
+    there = set(rows.tolist())
+    return [r.path for i, r in enumerate(index.records) if i not in there]

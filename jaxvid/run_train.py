@@ -1,0 +1,193 @@
+"""Training a recipe in a workdir, from its first step or from where its last checkpoint stands."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxvid import build, config, pretrained
+from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.core.record import DatasetIndex
+from jaxvid.evaluate.report import learning_curves
+from jaxvid.nn.attention import attention_path
+from jaxvid.run_eval import Setting, checkpoints_of, final_report, make_setting, scheduled_evaluator
+from jaxvid.sharding.hosts import is_main
+from jaxvid.sharding.mesh import replicated
+from jaxvid.sharding.rules import TRANSFORMER_RULES
+from jaxvid.train import state as train_state
+from jaxvid.train import workdir as folder
+from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
+from jaxvid.train.loop import Loop
+from jaxvid.train.state import TrainState
+from jaxvid.train.step import make_train_step
+from jaxvid.train.stop import StopSignal
+from jaxvid.train.writers import MetricsWriter, Progress
+
+log = logging.getLogger("jaxvid")
+
+
+def train(c: ConfigDict, workdir: Path, recipe: str) -> str:
+    """Trains, or goes on where the workdir's last checkpoint stands, evaluating on schedule and at the
+    end. `recipe` is the FILE[:ARG] that `c` came from. Returns why it ended: "done", "early stop" or
+    a signal's name."""
+    setting = make_setting(c)
+    if is_main():
+        folder.open_for_training(workdir, config.plain(c), config.difference)
+        folder.write_classes(workdir, setting.train_index.class_names)
+    folder.start_logging(workdir, main=is_main())
+    _say_setting(c, setting, workdir)
+    with StopSignal() as stop, checkpoints_of(c, workdir) as checkpoints:
+        loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop)
+        try:
+            state, step, reason = loop.run(state, step)
+        finally:
+            loop.progress.close()
+            loop.writer.close()
+            loop.batches.close()
+        checkpoints.wait()
+    log.info(
+        "step %d of %d: %s; checkpoints in %s", step, loop.total_steps, reason, checkpoints.folder
+    )
+    if reason in ("done", "early stop"):
+        final_report(c, setting, workdir, state.eval_variables(), step, str(workdir))
+        if is_main():
+            learning_curves(workdir / "metrics.jsonl", workdir / "learning_curves.png")
+            _say_what_next(recipe, workdir, loop.early_stop)
+    return reason
+
+
+def _make_loop(
+    c: ConfigDict, setting: Setting, workdir: Path, checkpoints: Checkpoints, stop: StopSignal
+) -> tuple[Loop, TrainState, int]:
+    steps = build.steps(c, len(setting.train_index))
+    tx, schedule = build.optimiser(c, steps["total"], steps["warmup"])
+    task, mesh = setting.task, setting.mesh
+    init = train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0)
+    start = max(checkpoints.steps(), default=0)
+    abstract = train_state.abstract(init, mesh, TRANSFORMER_RULES)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
+    writer = MetricsWriter(workdir, tensorboard=c.run.tensorboard, enabled=is_main())
+    writer.drop_after(start)
+    step_function = make_train_step(
+        task.apply,
+        task.objective,
+        tx,
+        task.prepare,
+        schedule,
+        accumulate=c.optim.accumulate_steps,
+        ema_decay=c.optim.ema_decay,
+    )
+    loop = Loop(
+        train_step=jax.jit(
+            step_function, out_shardings=(shardings, replicated(mesh)), donate_argnums=0
+        ),
+        batches=build.training_data(c, setting.train_index, mesh),
+        to_device=setting.to_device,
+        total_steps=steps["total"],
+        batch_size=c.data.batch_size,
+        checkpoints=checkpoints,
+        writer=writer,
+        progress=Progress(steps["total"], start, enabled=is_main()),
+        stop=stop,
+        skipped=SkippedClips(setting.train_index, max_share=c.data.max_skipped_share),
+        nonfinite=NonFiniteSteps(setting.train_index, limit=c.run.nonfinite_limit),
+        early_stop=EarlyStop(
+            metric=c.eval.metric, mode=c.eval.mode, patience=c.eval.early_stop_patience
+        ),
+        evaluators=(scheduled_evaluator(c, setting, workdir),),
+        fingerprint=_fingerprint(setting.train_index),
+        log_every=c.run.log_every_steps,
+        save_every=c.checkpoint.every_steps,
+        evaluate_every=steps["evaluate_every"],
+    )
+    if start:
+        state, extra = checkpoints.restore(start, abstract)
+        loop.resume(extra)
+        log.info("resumed from the checkpoint of step %d", start)
+        return loop, state, start
+    state = train_state.create(init, c.run.seed, shardings)
+    if c.init.checkpoint:
+        params, batch_stats = _initial_weights(c, setting, state)
+        state = train_state.with_weights(state, params, batch_stats, shardings)
+    return loop, state, 0
+
+
+def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState):
+    """(params, batch_stats): init.checkpoint's weights where they fit, the state's own elsewhere."""
+    path = Path(c.init.checkpoint).expanduser()
+    if (path / "checkpoints").is_dir():
+        with Checkpoints(path / "checkpoints", read_only=True) as other:
+            step = other.which("last")
+            source = other.restore_weights(step)
+        what = f"{path}, step {step}"
+        params, report = pretrained.merge_weights(state.params, source["params"], what=what)
+        batch_stats = source["batch_stats"]
+    else:
+        params, report = pretrained.load_into(
+            setting.task.model, state.params, path, arch=c.init.arch or None
+        )
+        batch_stats = {}
+    for line in report.lines():
+        log.info("%s", line)
+    return params, batch_stats
+
+
+def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
+    shapes = jax.eval_shape(setting.task.init, jax.random.key(0))["params"]
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+    log.info("workdir %s", workdir)
+    log.info(
+        "%s %s: %.2fM parameters, %d classes, computing in %s",
+        c.model.name,
+        c.model.variant,
+        count / 1e6,
+        setting.train_index.num_classes,
+        build.compute_dtype(c),
+    )
+    log.info(
+        "%s: %d training and %d validation clips; batch %d",
+        build.root(c),
+        len(setting.train_index),
+        len(setting.val_index),
+        c.data.batch_size,
+    )
+    mesh = ", ".join(f"{axis} {size}" for axis, size in setting.mesh.shape.items())
+    log.info("%d × %s as mesh (%s)", setting.mesh.size, jax.devices()[0].device_kind, mesh)
+    heads, width = (getattr(setting.task.model, n, 0) for n in ("num_heads", "hidden_size"))
+    if heads and width:
+        log.info("attention: %s", attention_path(build.compute_dtype(c), width // heads))
+
+
+def _say_what_next(recipe: str, workdir: Path, early: EarlyStop) -> None:
+    if early.best is not None:
+        log.info(
+            "best %s %.4f, at step %d: chosen on the split it is measured on, so it flatters",
+            early.metric,
+            early.best,
+            early.best_step,
+        )
+    command = f"python -m jaxvid.main --config {recipe}"
+    log.info("pictures: %s, %s/*.png", workdir / "learning_curves.png", workdir / "eval")
+    log.info("What to try next:")
+    log.info("  evaluate again:    %s --workdir %s --mode eval", command, workdir)
+    log.info("  change anything:   %s --config.optim.learning_rate=3e-4 --workdir OTHER", command)
+    log.info("  all its fields:    jaxvid config %s", recipe)
+    log.info("  your own videos:   lay them out as DIR/train/CLASS/* and DIR/val/CLASS/*, then")
+    log.info("                     %s --config.data.dataset=folder --config.data.root=DIR", command)
+
+
+def _fingerprint(index: DatasetIndex) -> str:
+    text = "\n".join(f"{r.id} {r.labels} {r.start_seconds}" for r in index.records)
+    return f"{len(index)} clips, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def enable_compilation_cache() -> None:
+    """Compiled programs are kept in the user's cache folder, so that a second start is quick."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(home / "jaxvid" / "xla"))

@@ -1,0 +1,96 @@
+"""Optimisers without their learning rate: the step multiplies by the schedule at `state.step`, so that
+the rate in the log is the rate that was used, also after a skipped step."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxvid.core.errors import ConfigError, unknown
+from jaxvid.sharding.rules import path_name
+
+OPTIMISERS = ("adamw", "sgd")
+
+
+def make_optimizer(
+    name: str = "adamw",
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    momentum: float = 0.9,
+    weight_decay: float = 0.05,
+    clip_norm: float = 0.0,
+    layer_decay: float = 1.0,
+) -> optax.GradientTransformation:
+    """Clip by global norm (0 = off), "adamw" (Loshchilov & Hutter 2019) or "sgd" (Nesterov momentum),
+    decoupled weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D)."""
+    if name not in OPTIMISERS:
+        raise unknown("optim.name", name, OPTIMISERS)
+    if not 0.0 < layer_decay <= 1.0:
+        raise ConfigError(f"optim.layer_decay={layer_decay}, expected in (0, 1]; 1 turns it off")
+    if name == "adamw":
+        core = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+    else:
+        core = optax.trace(decay=momentum, nesterov=True)
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    parts += [core, optax.add_decayed_weights(weight_decay, mask=decay_mask)]
+    if layer_decay < 1.0:
+        parts.append(_scale_by_layer(layer_decay))
+    return optax.chain(*parts)
+
+
+def decay_mask(params) -> dict:
+    """True where weight decay applies: not on biases, norms' scales, layer scale, tokens and tables.
+
+    Decided by name, not by rank alone: the bias of a head-split projection has two axes.
+    """
+
+    def one(path, leaf):
+        last = path_name(path).rsplit("/", 1)[-1]
+        plain = re.fullmatch(r"bias|scale|gamma_\d|.*token.*|.*pos_embed.*|.*position.*", last)
+        scanned = "/blocks/" in path_name(path)
+        return not plain and leaf.ndim - scanned > 1
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def layer_scales(params, decay: float) -> dict:
+    """For each leaf decay^(layers above it): embeddings the lowest, heads and final norms 1.
+
+    Stacked (scanned) blocks get a vector along their layer axis.
+    """
+    paths = [(path_name(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    depth = max((_depth(path, leaf) for path, leaf in paths), default=0)
+    if not depth:
+        raise ConfigError(
+            "optim.layer_decay needs a model of blocks; this one has none to decay over"
+        )
+
+    def one(path, leaf):
+        path = path_name(path)
+        if "/blocks/" in path:
+            powers = depth - np.arange(leaf.shape[0])
+            return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        block = re.search(r"/block_(\d+)/", path)
+        if block:
+            return np.float32(decay ** (depth - int(block[1])))
+        below = re.search(r"(patch_embed|pos_embed|cls_token|conv_embed|token_embed)", path)
+        return np.float32(decay ** (depth + 1) if below else 1.0)
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _depth(path: str, leaf) -> int:
+    block = re.search(r"/block_(\d+)/", path)
+    return int(block[1]) + 1 if block else leaf.shape[0] if "/blocks/" in path else 0
+
+
+def _scale_by_layer(decay: float) -> optax.GradientTransformation:
+    def update(updates, state, params=None):
+        scales = layer_scales(updates, decay)
+        return jax.tree.map(lambda u, s: u * jnp.asarray(s, u.dtype), updates, scales), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,0 +1,104 @@
+"""One training step, a pure function of (state, batch). It knows no model, no dataset, no config.
+
+It is made of four parts, and whatever is trained differs only in them:
+    prepare(rng, batch) -> (inputs, targets)       pixels, augmentation, masks: on the device
+    apply(variables, inputs, rng) -> (outputs, batch_stats)      the model in training mode
+    objective(outputs, targets) -> {name: (sum, weight)}         "loss" is differentiated
+    tx, schedule                                   optax; learning rate against state.step
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvid.metrics.sums import add
+from jaxvid.train.state import TrainState
+
+
+def make_train_step(
+    apply: Callable,
+    objective: Callable,
+    tx: optax.GradientTransformation,
+    prepare: Callable,
+    schedule: Callable,
+    *,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable:
+    """-> train_step(state, batch) -> (state, {name: (sum, weight)}).
+
+    The loss is sum / weight over the whole global batch, however it is accumulated in `accumulate`
+    parts. A step whose loss or gradient is not finite leaves everything but `step` as it was, and
+    says so in "nonfinite" (sum 1.0).
+    """
+
+    def sums_of(params, batch_stats, rng, batch):
+        prepare_rng, apply_rng = jax.random.split(rng)
+        inputs, targets = prepare(prepare_rng, batch)
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, batch_stats = apply(variables, inputs, apply_rng)
+        sums = objective(outputs, targets)
+        return sums["loss"][0], (sums, batch_stats)
+
+    grad = jax.grad(sums_of, has_aux=True)
+
+    def all_parts(state: TrainState, rng, batch):
+        if accumulate == 1:
+            grads, (sums, batch_stats) = grad(state.params, state.batch_stats, rng, batch)
+            return grads, sums, batch_stats
+
+        def one(carry, part):
+            grads, sums, batch_stats = carry
+            index, batch = part
+            part_rng = jax.random.fold_in(rng, index)
+            new, (new_sums, batch_stats) = grad(state.params, batch_stats, part_rng, batch)
+            return (jax.tree.map(jnp.add, grads, new), add(sums, new_sums), batch_stats), None
+
+        # Every accumulate-th row, so that each device keeps its own rows and nothing moves.
+        parts = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
+        )
+        shapes = jax.eval_shape(
+            grad, state.params, state.batch_stats, rng, jax.tree.map(lambda x: x[0], parts)
+        )
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
+        carry = (*zeros, state.batch_stats)
+        return jax.lax.scan(one, carry, (jnp.arange(accumulate), parts))[0]
+
+    def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        grads, sums, batch_stats = all_parts(state, rng, batch)
+        total, weight = sums["loss"]
+        divisor = jnp.where(weight > 0, weight, 1.0)
+        grads = jax.tree.map(lambda g: g / divisor.astype(g.dtype), grads)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        rate = schedule(state.step)
+        params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
+        ema = state.ema
+        if ema_decay:
+            ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay)
+        # A batch whose every row is masked has nothing to teach: the weights stay as they are.
+        finite = jnp.isfinite(total) & jnp.isfinite(norm)
+        use = finite & (weight > 0)
+        new, old = (params, opt_state, batch_stats, ema), _changing(state)
+        params, opt_state, batch_stats, ema = jax.tree.map(
+            lambda n, o: jnp.where(use, n, o), new, old
+        )
+        one = jnp.ones((), jnp.float32)
+        bad = 1.0 - finite.astype(jnp.float32)
+        # A skipped step counts in "nonfinite" alone: one NaN must not spoil a window's averages.
+        sums = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), sums)
+        sums["grad_norm"] = (jnp.where(finite, norm, 0.0), one - bad)
+        sums["learning_rate"] = (rate * one, one)
+        sums["nonfinite"] = (bad, one)
+        state = TrainState(state.step + 1, params, opt_state, batch_stats, ema, state.rng)
+        return state, sums
+
+    return train_step
+
+
+def _changing(state: TrainState) -> tuple:
+    return state.params, state.opt_state, state.batch_stats, state.ema

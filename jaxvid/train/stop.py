@@ -1,0 +1,39 @@
+"""Asked to stop: SIGTERM (a cluster preempts, a person kills) and Ctrl-C end a run after its step."""
+
+import signal
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class StopSignal:
+    """Within `with StopSignal() as stop:` the first SIGTERM or SIGINT only sets a flag; a second
+    SIGINT interrupts at once. On several hosts all of them see the stop at the same step."""
+
+    def __init__(self):
+        self.received: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopSignal":
+        numbers = [signal.SIGINT]
+        if jax.process_count() == 1:  # else the coordination service owns SIGTERM
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number, frame) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+    def requested(self, step: int) -> bool:
+        """True when the run should end after `step`; every host asks at every step."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = self.received or "SIGTERM"
+            return True
+        return self.received is not None and jax.process_count() == 1

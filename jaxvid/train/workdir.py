@@ -1,0 +1,142 @@
+"""The folder of a run: self-contained, readable without the code, refused to another recipe."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import tqdm
+
+from jaxvid.core.errors import CheckpointError, ConfigError
+
+log = logging.getLogger("jaxvid")
+
+# What may change between two starts: where the data lies and how it is read, the devices, the length
+# of the run, evaluation, saving, logging. Everything else makes it another run.
+_MAY_CHANGE = (
+    "run.epochs run.steps run.log_every_steps run.tensorboard run.nonfinite_limit "
+    "run.compilation_cache data.root data.threads data.workers data.prefetch_batches "
+    "data.deadline_seconds data.max_skipped_share mesh.* eval.* checkpoint.* compile.*"
+).split()
+_PACKAGES = "jaxvid jax jaxlib flax optax orbax-checkpoint grain av decord numpy".split()
+
+
+def open_for_training(workdir: Path, config: dict, difference: Callable) -> None:
+    """Makes the folder, or checks that it belongs to this recipe; writes config.json, environment.json.
+
+    `difference(old, new)` lists changed fields. Raises CheckpointError with them, ConfigError when
+    the folder cannot be written.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        refuse_another_recipe(workdir, config, difference)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, config)
+        write_json(workdir / "environment.json", environment())
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir {workdir} cannot be written ({error.strerror or error}); choose a folder of yours"
+        ) from error
+
+
+def refuse_another_recipe(workdir: Path, config: dict, difference: Callable) -> None:
+    """Raises CheckpointError when the workdir's config differs in more than may change."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise CheckpointError(f"{workdir} is not the workdir of a run: it has no config.json")
+    changed = [
+        line
+        for line in difference(json.loads(path.read_text()), config)
+        if not _may_change(line.partition(":")[0])
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{workdir} belongs to a run with another recipe:\n  "
+            + "\n  ".join(changed)
+            + "\n(run's values -> yours). Give another --workdir, or the run's own recipe"
+        )
+
+
+def _may_change(field: str) -> bool:
+    return any(field == f or (f.endswith("*") and field.startswith(f[:-1])) for f in _MAY_CHANGE)
+
+
+def write_classes(workdir: Path, class_names: Sequence[str]) -> None:
+    """classes.json: {"0": name, …}"""
+    write_json(workdir / "classes.json", {str(i): name for i, name in enumerate(class_names)})
+
+
+def write_json(path: Path, value) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def environment() -> dict:
+    """Versions, devices, command and, inside a checkout, the commit."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "devices": [str(d) for d in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
+        "processes": jax.process_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout the package runs from; None for an installed package."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+class _BarHandler(logging.StreamHandler):
+    """Prints above a progress bar instead of through it."""
+
+    def emit(self, record):
+        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(workdir: Path | None, *, main: bool) -> None:
+    """jaxvid's log to stderr and, on the main host, to workdir/log.txt (appended)."""
+    logger = logging.getLogger("jaxvid")
+    logger.setLevel(logging.INFO if main else logging.WARNING)
+    logger.propagate = False
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain talk to their own makers
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handlers: list[logging.Handler] = [_BarHandler()]
+    if workdir is not None and main:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(workdir / "log.txt"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)

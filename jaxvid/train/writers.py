@@ -1,0 +1,107 @@
+"""Where numbers go: metrics.jsonl, TensorBoard, the progress bar, the log. Only the main host writes."""
+
+import json
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+
+import tqdm
+from tensorboardX import SummaryWriter
+
+log = logging.getLogger("jaxvid")
+
+
+class MetricsWriter:
+    """Appends one JSON object a line to `workdir`/metrics.jsonl and the same numbers to TensorBoard.
+
+    On a resumed run `drop_after(step)` removes the lines of steps that are about to be run again, so
+    that each step stands in the file once. Non-finite numbers are written as null.
+    """
+
+    def __init__(self, workdir: Path, *, tensorboard: bool = True, enabled: bool = True):
+        self._path = Path(workdir) / "metrics.jsonl"
+        self._enabled = enabled
+        self._board = None
+        if enabled and tensorboard:
+            self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), flush_secs=30)
+
+    def drop_after(self, step: int) -> None:
+        """Keeps only whole lines of steps <= `step`."""
+        if not self._enabled or not self._path.exists():
+            return
+        kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, self._path)
+
+    def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
+        """One line {"step", "split", **numbers}."""
+        if not self._enabled:
+            return
+        clean = {k: (float(v) if math.isfinite(v) else None) for k, v in numbers.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, "split": split, **clean}) + "\n")
+        if self._board:
+            for name, value in clean.items():
+                if value is not None:
+                    self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes TensorBoard."""
+        if self._board:
+            self._board.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # a line cut short by a killed run
+        return math.inf
+
+
+class Progress:
+    """A bar on stderr: steps, rate, remaining time, data-wait share and the latest numbers.
+
+    When stderr is no terminal (a log file, a cluster) it prints a line every `log` call instead.
+    """
+
+    def __init__(self, total: int, start: int, *, enabled: bool, what: str = "train"):
+        self._total, self._what, self._enabled = total, what, enabled
+        interactive = enabled and sys.stderr.isatty()
+        self._bar = (
+            tqdm.tqdm(total=total, initial=start, desc=what, unit="step", dynamic_ncols=True)
+            if interactive
+            else None
+        )
+
+    def step(self) -> None:
+        """One step further."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def numbers(self, step: int, numbers: dict[str, float]) -> None:
+        """Shows the numbers of a window."""
+        shown = ", ".join(f"{k} {_short(v)}" for k, v in numbers.items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(shown)
+        elif self._enabled:
+            rate = numbers.get("steps/s", 0.0)
+            left = f", {_clock((self._total - step) / rate)} left" if rate else ""
+            log.info("%s %d/%d: %s%s", self._what, step, self._total, shown, left)
+
+    def close(self) -> None:
+        """Leaves the finished bar on its line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+
+from jaxvid.convert import hf_folder, safetensors_file
+from jaxvid.core.errors import ConversionError
+
+
+def folder(tmp_path, config, processor=None):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if processor is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    safetensors_file.write(tmp_path / "model.safetensors", {"w": np.ones(2, np.float32)})
+    return tmp_path
+
+
+def test_a_folder_is_read(tmp_path):
+    path = folder(tmp_path, {"model_type": "demo"}, {"size": 64, "crop_size": 56})
+    read = hf_folder.read(path)
+    assert hf_folder.is_hf_folder(path)
+    assert read.config == {"model_type": "demo"} and list(read.state) == ["w"]
+    assert read.preprocessing == {"size": 56, "short_side": 64}
+
+
+def test_a_folder_without_weights_lists_what_it_has(tmp_path):
+    path = folder(tmp_path, {"model_type": "demo"})
+    (path / "model.safetensors").unlink()
+    with pytest.raises(ConversionError, match=r"no weights.*pytorch_model.bin.*are: config.json"):
+        hf_folder.read(path)
+
+
+def test_other_folders_are_not_mistaken_for_one(tmp_path):
+    assert not hf_folder.is_hf_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"run": {}}')
+    assert not hf_folder.is_hf_folder(tmp_path)
+
+
+def test_broken_json_names_the_file(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConversionError, match="config.json: not JSON"):
+        hf_folder.is_hf_folder(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConversionError, match="expected a JSON object, got list"):
+        hf_folder.is_hf_folder(tmp_path)
+
+
+def test_class_names_come_in_the_order_of_their_numbers():
+    config = {"id2label": {"1": "fight", "0": "walk"}}
+    assert hf_folder.class_names(config) == ["walk", "fight"]
+    assert hf_folder.class_names({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}) is None
+    assert hf_folder.class_names({}) is None
+    with pytest.raises(ConversionError, match=r"indices \[0, 2\]"):
+        hf_folder.class_names({"id2label": {"0": "a", "2": "b"}})
+
+
+def test_the_number_of_labels_is_found_as_transformers_finds_it():
+    assert hf_folder.num_labels({"num_labels": 7, "id2label": {"0": "a"}}) == 7
+    assert hf_folder.num_labels({"id2label": {str(i): "x" for i in range(5)}}) == 5
+    assert hf_folder.num_labels({}) == 2

@@ -1,0 +1,40 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid.ops import views
+
+
+def test_fold_and_unfold_keep_views_of_a_clip_together():
+    array = jnp.arange(2 * 3 * 4).reshape(2, 3, 4)
+    folded = views.fold(array)
+    assert folded.shape == (6, 4)
+    np.testing.assert_array_equal(folded[4], array[1, 1])
+    np.testing.assert_array_equal(views.unfold(folded, 3), array)
+
+
+def test_repeat_follows_fold():
+    labels = jnp.array([[5], [7]])
+    assert views.repeat(labels, 3).ravel().tolist() == [5, 5, 5, 7, 7, 7]
+    assert views.repeat(jnp.array([True, False]), 2).tolist() == [True, True, False, False]
+
+
+def test_probabilities_are_averaged_not_logits():
+    logits = jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5], [0.5, 0.5]]))
+    got = jax.jit(views.mean_probabilities, static_argnums=1)(logits.astype(jnp.float32), 2)
+    np.testing.assert_allclose(got, [[0.6, 0.4], [0.5, 0.5]], atol=1e-6)
+    assert views.mean_probabilities(logits.astype(jnp.bfloat16), 2).dtype == jnp.float32
+
+
+def test_mean_over_views():
+    np.testing.assert_allclose(views.mean_over_views(jnp.array([1.0, 3.0, 5.0, 9.0]), 2), [2, 7])
+
+
+def test_wrong_numbers_of_views():
+    with pytest.raises(ValueError, match="5 rows cannot be unfolded into 2 views a clip"):
+        views.unfold(jnp.zeros((5, 2)), 2)
+    with pytest.raises(ValueError, match=r"fold was given shape \(4,\), expected \(B, V, …\)"):
+        views.fold(jnp.zeros(4))
+    with pytest.raises(ValueError, match="repeat was asked for 0 views"):
+        views.repeat(jnp.zeros(4), 0)

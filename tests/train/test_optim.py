@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvid.core.errors import ConfigError, UnknownNameError
+from jaxvid.train.optim import decay_mask, layer_scales, make_optimizer
+from jaxvid.train.schedule import warmup_then
+
+PARAMS = {
+    "encoder": {
+        "patch_embed": {"kernel": jnp.ones((2, 4, 4, 3, 8)), "bias": jnp.ones(8)},
+        "block_0": {
+            "attention": {"query": {"kernel": jnp.ones((8, 2, 4)), "bias": jnp.ones((2, 4))}},
+            "norm1": {"scale": jnp.ones(8)},
+            "gamma_1": jnp.ones(8),
+        },
+        "block_1": {"mlp": {"fc1": {"kernel": jnp.ones((8, 16))}}},
+    },
+    "mask_token": jnp.ones((1, 1, 8)),
+    "head": {"kernel": jnp.ones((8, 3)), "bias": jnp.ones(3)},
+}
+
+
+def test_schedule_by_hand():
+    s = warmup_then("cosine", peak=1.0, total_steps=110, warmup_steps=10, end=0.1)
+    at = [float(s(i)) for i in (0, 5, 10, 60, 110)]
+    np.testing.assert_allclose(at, [0.0, 0.5, 1.0, 0.55, 0.1], atol=1e-6)
+    assert float(warmup_then("constant", peak=0.3, total_steps=5)(4)) == pytest.approx(0.3)
+
+
+def test_schedule_errors():
+    with pytest.raises(ConfigError, match="warm-up of 10 steps does not fit into a run of 10"):
+        warmup_then("cosine", peak=1.0, total_steps=10, warmup_steps=10)
+    with pytest.raises(UnknownNameError, match="Did you mean 'cosine'"):
+        warmup_then("cosin", peak=1.0, total_steps=10)
+
+
+def test_decay_skips_biases_norms_tokens_and_layer_scale():
+    mask = decay_mask(PARAMS)
+    assert mask["head"] == {"kernel": True, "bias": False}
+    block = mask["encoder"]["block_0"]
+    assert block["attention"]["query"] == {"kernel": True, "bias": False}
+    assert not block["norm1"]["scale"] and not block["gamma_1"] and not mask["mask_token"]
+
+
+def test_layer_scales_by_hand_in_both_layouts():
+    scales = layer_scales(PARAMS, 0.5)
+    assert scales["encoder"]["patch_embed"]["kernel"] == 0.125
+    assert scales["encoder"]["block_0"]["gamma_1"] == 0.25
+    assert scales["encoder"]["block_1"]["mlp"]["fc1"]["kernel"] == 0.5
+    assert scales["head"]["kernel"] == 1.0
+    stacked = {"encoder": {"blocks": {"gamma_1": jnp.ones((2, 8))}}}
+    np.testing.assert_allclose(
+        layer_scales(stacked, 0.5)["encoder"]["blocks"]["gamma_1"][:, 0], [0.25, 0.5]
+    )
+    with pytest.raises(ConfigError, match="needs a model of blocks"):
+        layer_scales({"head": {"kernel": jnp.ones((2, 2))}}, 0.5)
+
+
+def test_adamw_equals_optax_times_rate():
+    params = {"w": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}
+    grads = jax.tree.map(lambda x: jnp.sin(x) + 0.1, params)
+    ours = make_optimizer("adamw", weight_decay=0.1)
+    theirs = optax.adamw(0.01, weight_decay=0.1, mask={"w": True, "bias": False})
+    mine, _ = ours.update(grads, ours.init(params), params)
+    want, _ = theirs.update(grads, theirs.init(params), params)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(-0.01 * a, b, rtol=1e-6)
+
+
+def test_optimizer_errors():
+    with pytest.raises(UnknownNameError, match="Did you mean 'adamw'"):
+        make_optimizer("adam")
+    with pytest.raises(ConfigError, match="layer_decay=1.5"):
+        make_optimizer("adamw", layer_decay=1.5)

@@ -1,0 +1,125 @@
+"""The step on a linear model, where everything can be said in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxvid.objectives import classify
+from jaxvid.train.state import make_init
+from jaxvid.train.step import make_train_step
+
+X = np.linspace(-1, 1, 8 * 4, dtype=np.float32).reshape(8, 4)
+Y = np.eye(3, dtype=np.float32)[np.arange(8) % 3]
+
+
+def prepare(rng, batch):
+    return {"video": batch["x"]}, {
+        "target": batch["y"],
+        "weight": batch["mask"].astype(jnp.float32),
+    }
+
+
+def apply(variables, inputs, rng):
+    return {"logits": inputs["video"] @ variables["params"]["w"]}, variables["batch_stats"]
+
+
+def batch(**changes):
+    return {"x": jnp.asarray(X), "y": jnp.asarray(Y), "mask": jnp.ones(8, bool), **changes}
+
+
+def start(tx, ema=False):
+    w = jnp.asarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3))
+    return make_init(lambda rng: {"params": {"w": w}}, tx, ema=ema)(jax.random.key(0))
+
+
+def step_of(tx, **options):
+    return jax.jit(make_train_step(apply, classify.build(), tx, prepare, lambda s: 0.5, **options))
+
+
+def gradient(w, rows):
+    logits = X[rows] @ w
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return X[rows].T @ (p - Y[rows]) / len(rows)
+
+
+def test_one_sgd_step_by_hand():
+    tx = optax.identity()
+    state = start(tx)
+    new, sums = step_of(tx)(state, batch())
+    want = state.params["w"] - 0.5 * gradient(np.asarray(state.params["w"]), np.arange(8))
+    np.testing.assert_allclose(new.params["w"], want, atol=1e-6)
+    assert int(new.step) == 1 and float(sums["nonfinite"][0]) == 0
+    assert float(sums["learning_rate"][0]) == 0.5
+
+
+def test_masked_rows_teach_nothing_even_when_they_are_nan():
+    tx = optax.identity()
+    state = start(tx)
+    mask = jnp.arange(8) < 5
+    x = jnp.asarray(X).at[6].set(jnp.nan)
+    new, sums = step_of(tx)(state, batch(mask=mask))
+    want = state.params["w"] - 0.5 * gradient(np.asarray(state.params["w"]), np.arange(5))
+    np.testing.assert_allclose(new.params["w"], want, atol=1e-6)
+    assert float(sums["loss"][1]) == 5
+    assert np.isfinite(float(step_of(tx)(state, batch(mask=mask, x=x))[1]["loss"][0]))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_gives_the_whole_batch_also_with_uneven_masks(parts):
+    tx = optax.scale_by_adam()
+    mask = jnp.asarray([True, True, False, True, False, False, True, True])
+    whole, sums = step_of(tx)(start(tx), batch(mask=mask))
+    divided, part_sums = step_of(tx, accumulate=parts)(start(tx), batch(mask=mask))
+    np.testing.assert_allclose(divided.params["w"], whole.params["w"], atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], part_sums["loss"], rtol=1e-6)
+
+
+def test_a_nonfinite_step_changes_nothing_but_the_count():
+    tx = optax.scale_by_adam()
+    state = start(tx, ema=True)
+    new, sums = step_of(tx, ema_decay=0.9)(state, batch(x=jnp.full((8, 4), jnp.inf)))
+    assert float(sums["nonfinite"][0]) == 1 and float(sums["loss"][1]) == 0
+    assert int(new.step) == 1
+    for a, b in zip(
+        jax.tree.leaves((new.params, new.opt_state, new.ema)),
+        jax.tree.leaves((state.params, state.opt_state, state.ema)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_without_rows_changes_nothing():
+    tx = optax.scale_by_adam()
+    state = start(tx)
+    new, sums = step_of(tx)(state, batch(mask=jnp.zeros(8, bool)))
+    np.testing.assert_array_equal(new.params["w"], state.params["w"])
+    assert float(sums["nonfinite"][0]) == 0
+
+
+def test_ema_by_hand():
+    tx = optax.identity()
+    state = start(tx, ema=True)
+    new, _ = step_of(tx, ema_decay=0.75)(state, batch())
+    want = 0.75 * state.params["w"] + 0.25 * new.params["w"]
+    np.testing.assert_allclose(new.ema["w"], want, atol=1e-6)
+    assert new.eval_variables()["params"] is new.ema
+
+
+def test_randomness_follows_seed_and_step_only():
+    tx = optax.identity()
+    seen = []
+
+    def noisy(rng, batch):
+        seen.append(rng)
+        inputs, targets = prepare(rng, batch)
+        return {"video": inputs["video"] + jax.random.normal(rng, (8, 4))}, targets
+
+    step = jax.jit(make_train_step(apply, classify.build(), tx, noisy, lambda s: 0.0))
+    state = start(tx)
+    _, first = step(state, batch())
+    second_state, again = step(state, batch())
+    _, other = step(second_state, batch())
+    assert float(first["loss"][0]) == float(again["loss"][0]) != float(other["loss"][0])

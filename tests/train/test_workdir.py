@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from jaxvid.config import difference
+from jaxvid.core.errors import CheckpointError, ConfigError
+from jaxvid.train import workdir as folder
+
+CONFIG = {"run": {"seed": 0, "steps": 5}, "optim": {"learning_rate": 0.1}, "eval": {"clips": 1}}
+
+
+def changed(section, field, value):
+    return {**CONFIG, section: {**CONFIG[section], field: value}}
+
+
+def test_a_new_workdir_gets_config_and_environment(tmp_path):
+    folder.open_for_training(tmp_path / "run", CONFIG, difference)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == CONFIG
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["packages"]["jax"] and environment["devices"]
+
+
+def test_run_length_and_evaluation_may_change_the_recipe_may_not(tmp_path):
+    folder.open_for_training(tmp_path, CONFIG, difference)
+    folder.open_for_training(tmp_path, changed("run", "steps", 9), difference)
+    folder.open_for_training(tmp_path, changed("eval", "clips", 5), difference)
+    with pytest.raises(CheckpointError, match="belongs to a run with another recipe") as error:
+        folder.open_for_training(tmp_path, changed("optim", "learning_rate", 0.2), difference)
+    assert "optim.learning_rate: 0.1 -> 0.2" in str(error.value)
+    with pytest.raises(CheckpointError, match="run.seed: 0 -> 1"):
+        folder.open_for_training(tmp_path, changed("run", "seed", 1), difference)
+
+
+def test_a_folder_without_config_is_no_workdir(tmp_path):
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        folder.refuse_another_recipe(tmp_path, CONFIG, difference)
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        folder.open_for_training(tmp_path / "file" / "run", CONFIG, difference)
+
+
+def test_classes(tmp_path):
+    folder.write_classes(tmp_path, ("NonFight", "Fight"))
+    assert json.loads((tmp_path / "classes.json").read_text()) == {"0": "NonFight", "1": "Fight"}
