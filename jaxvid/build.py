@@ -1,7 +1,9 @@
 """From a config to plain objects: the only reader of a ConfigDict below `main` and `run`."""
 
 import dataclasses
+import functools
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from jaxvid.data.pipeline import (
 from jaxvid.data.sampling import Sampling
 from jaxvid.data.source import ClipSource
 from jaxvid.data.transform_list import build_transforms
+from jaxvid.evaluate import reconstruct
 from jaxvid.ops import prepare
 from jaxvid.ops.tube_mask import num_masked
 from jaxvid.ops.views import mean_probabilities
@@ -129,7 +132,8 @@ def _reading(c: ConfigDict) -> dict:
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What differs between trainings: see train/step.py. `evaluate_step(variables, batch)` returns
-    rows of probabilities ("classify") or {name: (sum, weight)} ("masked")."""
+    rows of probabilities ("classify") or {name: (sum, weight)} ("masked"); `draw_step` is that of
+    evaluate/reconstruct.py, None where nothing is painted."""
 
     kind: str
     model: nn.Module
@@ -138,21 +142,24 @@ class Task:
     prepare: prepare.Prepare
     objective: Callable
     evaluate_step: Callable
-    plain_prepare: prepare.Prepare  # without augmentation
+    draw_step: Callable | None
 
 
 def task(c: ConfigDict, num_classes: int) -> Task:
     """Model, preparation, objective and evaluation step of a config."""
     objective_module = lookup.module("objective", c.objective.name)
-    objective = objective_module.build(**c.objective.options.to_dict())
     kind = objective_module.TASK
     model = _model(c, num_classes, kind)
+    options = c.objective.options.to_dict()
+    if kind == "masked":
+        options["patch"] = (model.tubelet_size, model.patch_size, model.patch_size)
+    objective = objective_module.build(**options)
     clip = jax.ShapeDtypeStruct((1, c.data.num_frames, c.data.size, c.data.size, 3), jnp.float32)
     inputs = {VIDEO: clip}
     if kind == "masked":
         tokens = _grid(c, model)
         inputs["tube_mask"] = jax.ShapeDtypeStruct(
-            (1, tokens[0] * tokens[1] * tokens[2]), jnp.bool_
+            (1, math.prod(tokens)), jnp.bool_
         )
 
     def init(rng):
@@ -171,7 +178,15 @@ def task(c: ConfigDict, num_classes: int) -> Task:
         evaluate_step = _probabilities_step(model, plain)
     else:
         evaluate_step = _sums_step(model, plain, objective)
-    return Task(kind, model, init, apply, training, objective, evaluate_step, plain)
+    draw_step = None
+    if kind == "masked":
+        draw_step = reconstruct.make_step(
+            functools.partial(model.apply, train=False),
+            plain,
+            functools.partial(objective_module.reconstruct, **options),
+            options["patch"],
+        )
+    return Task(kind, model, init, apply, training, objective, evaluate_step, draw_step)
 
 
 def compute_dtype(c: ConfigDict):
@@ -183,16 +198,21 @@ def compute_dtype(c: ConfigDict):
 
 def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:
     module = lookup.module("model", c.model.name)
-    overrides = c.model.overrides.to_dict()
-    overrides["dtype"] = compute_dtype(c)
-    if kind == "masked":
-        base = module.build(num_classes, variant=c.model.variant, **overrides)
-        grid = _grid(c, base)
-        tokens = grid[0] * grid[1] * grid[2]
-        overrides["num_visible"] = tokens - num_masked(
-            c.objective.mask, grid, c.objective.mask_ratio
+    overrides = c.model.overrides.to_dict() | {"dtype": compute_dtype(c)}
+    model = module.build(num_classes, variant=c.model.variant, **overrides)
+    grid = _grid(c, model) if hasattr(model, "patch_size") else None
+    if kind != "masked":
+        return model
+    if grid is None:
+        raise ConfigError(
+            f"objective.name={c.objective.name!r} masks patches, and model {c.model.name!r} has none; "
+            "use model.name='videomae_pretrain'"
         )
-    return module.build(num_classes, variant=c.model.variant, **overrides)
+    try:
+        masked = num_masked(c.objective.mask, grid, c.objective.mask_ratio)
+    except ValueError as error:
+        raise ConfigError(f"objective.mask_ratio: {error}") from error
+    return model.clone(num_visible=math.prod(grid) - masked)
 
 
 def _grid(c: ConfigDict, model: nn.Module) -> tuple[int, int, int]:
@@ -271,11 +291,18 @@ def steps(c: ConfigDict, num_records: int) -> dict[str, int]:
     total = either(c.run.steps, c.run.epochs)
     if not total:
         raise ConfigError("run.steps and run.epochs are both 0: there is nothing to train")
-    return {
-        "total": total,
-        "evaluate_every": either(c.eval.every_steps, c.eval.every_epochs),
-        "warmup": either(c.optim.warmup_steps, c.optim.warmup_epochs),
-    }
+    warmup = either(c.optim.warmup_steps, c.optim.warmup_epochs)
+    if not c.optim.warmup_steps and warmup > total // 2:
+        log.warning(
+            "optim.warmup_epochs=%g is %d steps, more than half of this run of %d: warming up for %d",
+            c.optim.warmup_epochs,
+            warmup,
+            total,
+            total // 10,
+        )
+        warmup = total // 10
+    evaluate_every = either(c.eval.every_steps, c.eval.every_epochs)
+    return {"total": total, "evaluate_every": evaluate_every, "warmup": warmup}
 
 
 def optimiser(c: ConfigDict, total_steps: int, warmup_steps: int):

@@ -1,6 +1,7 @@
 """`python -m jaxvid.main --config configs/videomae_rwf.py [--workdir DIR] [--mode eval]`"""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,13 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.mode == "eval":
             evaluate(c, workdir)
             return 0
-        reason = train(c, workdir, args.config)
+        words = ["--config", args.config, *(f"--config.{x}" for x in overrides)]
+        command = f"python -m jaxvid.main {shlex.join(words)}"
+        reason = train(c, workdir, command)
         if reason.startswith("SIG"):
-            print(
-                f"{reason}: everything is saved. The same command goes on from here:",
-                file=sys.stderr,
-            )
-            print(f"  python -m jaxvid.main {' '.join(argv or sys.argv[1:])}", file=sys.stderr)
+            print(f"{reason}: everything is saved. To go on from here:", file=sys.stderr)
+            print(f"  {command} --workdir {shlex.quote(str(workdir))}", file=sys.stderr)
         return 130 if reason == "SIGINT" else 0
     except USER_ERRORS as error:
         print(f"\nerror: {error}", file=sys.stderr)

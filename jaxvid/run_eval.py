@@ -67,7 +67,8 @@ def evaluate(c: ConfigDict, workdir: Path) -> dict:
     prints the report. Returns what stands in eval/SPLIT.json."""
     setting = make_setting(c)
     variables, step, checkpoint = _restore(c, setting, workdir)
-    return final_report(c, setting, workdir, variables, step, checkpoint)
+    measured = measure(c, setting, final_views(c))(variables)
+    return write_report(c, setting, workdir, measured, step, checkpoint)
 
 
 def _restore(c: ConfigDict, setting: Setting, workdir: Path) -> tuple[Any, int, str]:
@@ -113,49 +114,69 @@ def _refuse_fresh(report_, what: str) -> None:
         )
 
 
-def scheduled_evaluator(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
-    """(step, state) -> (split, numbers), with a line in the log; masked pretraining also draws."""
-    split = c.data.val_split
-    measure = _measure(c, setting, clips=c.eval.clips, crops=c.eval.crops)
-    draw = None
-    if setting.task.kind == "masked" and c.eval.reconstructions:
-        draw = _drawer(c, setting, workdir)
+Views = tuple[int, int]  # clips, crops
 
-    def evaluator(step: int, state):
-        metrics, _ = measure(state.eval_variables())
+
+def scheduled_views(c: ConfigDict) -> Views:
+    """Of evaluations while training."""
+    return c.eval.clips, c.eval.crops
+
+
+def final_views(c: ConfigDict) -> Views:
+    """Of the evaluation that is reported."""
+    return c.eval.final_clips or c.eval.clips, c.eval.final_crops or c.eval.crops
+
+
+@dataclasses.dataclass
+class ScheduledEvaluator:
+    """(step, state) -> (split, numbers), with a line in the log; masked pretraining also draws.
+
+    `measured` is the latest evaluation, (step, (metrics, rows)): the report at the end of a run need
+    not repeat it where its views are the same.
+    """
+
+    c: ConfigDict
+    setting: Setting
+    workdir: Path
+    measured: tuple[int, tuple[dict, dict | None]] | None = None
+
+    def __post_init__(self):
+        self._measure = measure(self.c, self.setting, scheduled_views(self.c))
+        self._draw = None
+        if self.setting.task.draw_step and self.c.eval.reconstructions:
+            self._draw = _drawer(self.c, self.setting, self.workdir)
+
+    def __call__(self, step: int, state) -> tuple[str, dict[str, float]]:
+        split, variables = self.c.data.val_split, state.eval_variables()
+        metrics, rows = self._measure(variables)
+        self.measured = (step, (metrics, rows))
         numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
-        log.info(
-            "step %d, %s: %s", step, split, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items())
-        )
-        if draw:
-            draw(step, state.eval_variables())
+        log.info("step %d, %s: %s", step, split, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))
+        if self._draw:
+            self._draw(step, variables)
         return split, numbers
 
-    return evaluator
 
-
-def _measure(c: ConfigDict, setting: Setting, *, clips: int, crops: int) -> Callable:
-    """variables -> (metrics, rows); rows is None in masked pretraining."""
-    batches = build.evaluation_data(c, setting.val_index, setting.mesh, clips=clips, crops=crops)
+def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
+    """-> function of variables -> (metrics, rows); rows is None in masked pretraining."""
+    batches = build.evaluation_data(
+        c, setting.val_index, setting.mesh, clips=views[0], crops=views[1]
+    )
     step = jax.jit(setting.task.evaluate_step, out_shardings=replicated(setting.mesh))
 
-    def measure(variables):
+    def run(variables):
         how = {"what": f"evaluate {c.data.val_split}", "show": is_main()}
         if setting.task.kind == "masked":
             sums = runner.collect_sums(step, variables, batches, setting.to_device, **how)
             return finish(sums), None
         rows = runner.collect_rows(step, variables, batches, setting.to_device, **how)
         if not len(rows[ROW]):
-            raise DataError(
-                f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded"
-            )
+            raise DataError(f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded")
         labels = rows[LABEL][:, 0]
-        return (
-            classification_metrics(rows["probabilities"], labels, setting.val_index.class_names),
-            rows,
-        )
+        names = setting.val_index.class_names
+        return classification_metrics(rows["probabilities"], labels, names), rows
 
-    return measure
+    return run
 
 
 def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
@@ -164,11 +185,7 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
         setting.val_index, records=setting.val_index.records[: c.eval.reconstructions]
     )
     batches = build.evaluation_data(c, chosen, setting.mesh, clips=1, crops=1)
-    task = setting.task
-    step = jax.jit(
-        reconstruct.make_step(task.model, task.plain_prepare, task.objective),
-        out_shardings=replicated(setting.mesh),
-    )
+    step = jax.jit(setting.task.draw_step, out_shardings=replicated(setting.mesh))
 
     def draw(number: int, variables):
         shown = reconstruct.collect(
@@ -181,12 +198,12 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
     return draw
 
 
-def final_report(
-    c: ConfigDict, setting: Setting, workdir: Path, variables, step: int, checkpoint: str
+def write_report(
+    c: ConfigDict, setting: Setting, workdir: Path, measured: tuple, step: int, checkpoint: str
 ) -> dict:
-    """Evaluates by the final protocol and writes eval/SPLIT.json with its CSV and PNG."""
-    clips, crops = c.eval.final_clips or c.eval.clips, c.eval.final_crops or c.eval.crops
-    metrics, rows = _measure(c, setting, clips=clips, crops=crops)(variables)
+    """Writes eval/SPLIT.json with its CSV and PNG of a measurement by the final views, prints it."""
+    clips, crops = final_views(c)
+    metrics, rows = measured
     counted = len(setting.val_index) if rows is None else len(rows[ROW])
     missing = [] if rows is None else _missing(setting.val_index, rows[ROW])
     result = {
@@ -194,24 +211,30 @@ def final_report(
         "n": counted,
         "step": step,
         "checkpoint": checkpoint,
-        "protocol": {
-            "views": clips * crops,
-            "clips": clips,
-            "crops": crops,
-            "sampling": c.data.sampling,
-            "frames": c.data.num_frames,
-            "size": c.data.size,
-            "pooling": "mean of the views' softmax",
-        },
+        "protocol": _protocol(c, clips, crops, setting.task.kind),
         "skipped": missing,
         "metrics": metrics,
     }
-    if c.data.sampling == "dense":
-        result["protocol"]["stride_frames"] = c.data.stride_frames
     if is_main():
         report.write_evaluation(workdir, result, index=setting.val_index, rows=rows)
         print(report.summary(result))
     return result
+
+
+def _protocol(c: ConfigDict, clips: int, crops: int, kind: str) -> dict:
+    protocol = {
+        "views": clips * crops,
+        "clips": clips,
+        "crops": crops,
+        "sampling": c.data.sampling,
+        "frames": c.data.num_frames,
+        "size": c.data.size,
+    }
+    if c.data.sampling == "dense":
+        protocol["stride_frames"] = c.data.stride_frames
+    if kind == "masked":
+        return protocol | {"mask": c.objective.mask, "mask_ratio": c.objective.mask_ratio}
+    return protocol | {"pooling": "mean of the views' softmax"}
 
 
 def _missing(index: DatasetIndex, rows) -> list[str]:

@@ -14,7 +14,16 @@ from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate.report import learning_curves
 from jaxvid.nn.attention import attention_path
-from jaxvid.run_eval import Setting, checkpoints_of, final_report, make_setting, scheduled_evaluator
+from jaxvid.run_eval import (
+    ScheduledEvaluator,
+    Setting,
+    checkpoints_of,
+    final_views,
+    make_setting,
+    measure,
+    scheduled_views,
+    write_report,
+)
 from jaxvid.sharding.hosts import is_main
 from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
@@ -30,10 +39,10 @@ from jaxvid.train.writers import MetricsWriter, Progress
 log = logging.getLogger("jaxvid")
 
 
-def train(c: ConfigDict, workdir: Path, recipe: str) -> str:
+def train(c: ConfigDict, workdir: Path, command: str) -> str:
     """Trains, or goes on where the workdir's last checkpoint stands, evaluating on schedule and at the
-    end. `recipe` is the FILE[:ARG] that `c` came from. Returns why it ended: "done", "early stop" or
-    a signal's name."""
+    end. `command` is what started it, without workdir, for the hints at the end. Returns why it ended:
+    "done", "early stop" or a signal's name."""
     setting = make_setting(c)
     if is_main():
         folder.open_for_training(workdir, config.plain(c), config.difference)
@@ -53,10 +62,11 @@ def train(c: ConfigDict, workdir: Path, recipe: str) -> str:
         "step %d of %d: %s; checkpoints in %s", step, loop.total_steps, reason, checkpoints.folder
     )
     if reason in ("done", "early stop"):
-        final_report(c, setting, workdir, state.eval_variables(), step, str(workdir))
+        measured = _final_measurement(c, setting, loop.evaluators[0], state, step)
+        write_report(c, setting, workdir, measured, step, str(workdir))
         if is_main():
             learning_curves(workdir / "metrics.jsonl", workdir / "learning_curves.png")
-            _say_what_next(recipe, workdir, loop.early_stop)
+            _say_what_next(command, workdir, loop.early_stop)
     return reason
 
 
@@ -98,7 +108,7 @@ def _make_loop(
         early_stop=EarlyStop(
             metric=c.eval.metric, mode=c.eval.mode, patience=c.eval.early_stop_patience
         ),
-        evaluators=(scheduled_evaluator(c, setting, workdir),),
+        evaluators=(ScheduledEvaluator(c, setting, workdir),),
         fingerprint=_fingerprint(setting.train_index),
         log_every=c.run.log_every_steps,
         save_every=c.checkpoint.every_steps,
@@ -157,12 +167,19 @@ def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
     )
     mesh = ", ".join(f"{axis} {size}" for axis, size in setting.mesh.shape.items())
     log.info("%d × %s as mesh (%s)", setting.mesh.size, jax.devices()[0].device_kind, mesh)
-    heads, width = (getattr(setting.task.model, n, 0) for n in ("num_heads", "hidden_size"))
+    heads, width = (getattr(setting.task.model, n, 0) for n in ("num_heads", "width"))
     if heads and width:
         log.info("attention: %s", attention_path(build.compute_dtype(c), width // heads))
 
 
-def _say_what_next(recipe: str, workdir: Path, early: EarlyStop) -> None:
+def _final_measurement(c, setting: Setting, scheduled: ScheduledEvaluator, state, step: int):
+    if scheduled.measured and scheduled.measured[0] == step:
+        if scheduled_views(c) == final_views(c):
+            return scheduled.measured[1]
+    return measure(c, setting, final_views(c))(state.eval_variables())
+
+
+def _say_what_next(command: str, workdir: Path, early: EarlyStop) -> None:
     if early.best is not None:
         log.info(
             "best %s %.4f, at step %d: chosen on the split it is measured on, so it flatters",
@@ -170,14 +187,13 @@ def _say_what_next(recipe: str, workdir: Path, early: EarlyStop) -> None:
             early.best,
             early.best_step,
         )
-    command = f"python -m jaxvid.main --config {recipe}"
     log.info("pictures: %s, %s/*.png", workdir / "learning_curves.png", workdir / "eval")
     log.info("What to try next:")
     log.info("  evaluate again:    %s --workdir %s --mode eval", command, workdir)
     log.info("  change anything:   %s --config.optim.learning_rate=3e-4 --workdir OTHER", command)
-    log.info("  all its fields:    jaxvid config %s", recipe)
+    log.info("  all fields:        jaxvid config RECIPE")
     log.info("  your own videos:   lay them out as DIR/train/CLASS/* and DIR/val/CLASS/*, then")
-    log.info("                     %s --config.data.dataset=folder --config.data.root=DIR", command)
+    log.info("                     … --config.data.dataset=folder --config.data.root=DIR --workdir NEW")
 
 
 def _fingerprint(index: DatasetIndex) -> str:

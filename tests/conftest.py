@@ -7,12 +7,12 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
-from fractions import Fraction  # noqa: E402
-from pathlib import Path  # noqa: E402
+from fractions import Fraction
+from pathlib import Path
 
-import av  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import av
+import numpy as np
+import pytest
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_sigterm_saves_says_how_to_go_on_and_exits_with_0(data, environment, tmp
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == 0, stderr[-3000:]
-    assert "SIGTERM: everything is saved" in stderr and "python -m jaxvid.main --config" in stderr
+    assert "SIGTERM: everything is saved. To go on" in stderr and f"--workdir {workdir}" in stderr
     stopped = max(losses(workdir))
     assert stopped < STEPS
     done = run(data, workdir, environment)

@@ -57,15 +57,14 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        if not read_only:
-            self._warn_of_leftovers()
+        if not read_only and jax.process_index() == 0:
+            self._clear_leftovers()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep.AnyPreservationPolicy(policies),
             best_fn=score,
             best_mode=mode,
             read_only=read_only,
             create=not read_only,
-            cleanup_tmp_directories=not read_only,
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -75,9 +74,10 @@ class Checkpoints:
     def __exit__(self, *exc) -> None:
         self.close()
 
-    def _warn_of_leftovers(self) -> None:
+    def _clear_leftovers(self) -> None:
         for path in sorted(self.folder.glob(f"*{_TEMPORARY}*")) if self.folder.is_dir() else ():
-            log.warning("%s was never finished (the run was killed while saving): ignored", path)
+            log.warning("%s was never finished (the run was killed while saving): removed", path)
+            shutil.rmtree(path)
 
     def steps(self) -> list[int]:
         """All whole checkpoints, ascending."""

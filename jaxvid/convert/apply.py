@@ -36,6 +36,24 @@ class Report:
     waived: Mapping[str, str]
     fresh: Mapping[str, str]
 
+    def lines(self) -> list[str]:
+        """For people: what was loaded, what was left aside, what is fresh, with the reasons."""
+        said = [f"{len(self.used)} keys of the checkpoint loaded"]
+        said += [f"left aside, {reason}: {names}" for reason, names in _grouped(self.waived)]
+        fresh = _grouped(self.fresh)
+        return said + [f"FRESH, train before use: {names} ({reason})" for reason, names in fresh]
+
+
+def _grouped(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(reason, the first few names it is given for)"""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return [
+        (reason, ", ".join(names[:4]) + (f", … ({len(names)} in all)" if len(names) > 4 else ""))
+        for reason, names in groups.items()
+    ]
+
 
 def flatten_variables(variables: Mapping) -> dict[str, Any]:
     """{"params": {"a": {"b": x}}, "batch_stats": {"c": y}} -> {"a/b": x, "batch_stats/c": y}"""

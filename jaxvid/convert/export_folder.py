@@ -29,7 +29,7 @@ def describe(
     model: str, arch: str, arguments: Mapping[str, Any], clip: source.Clip, info: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of jaxvid.json."""
-    kept = ("class_names", "preprocessing", "source", "config")
+    kept = ("class_names", "preprocessing", "assumed", "source", "config", "fresh")
     return {
         "format": FORMAT,
         "model": model,

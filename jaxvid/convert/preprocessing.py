@@ -4,8 +4,8 @@ size          int     pixels of the square that enters the model
 short_side    int     the frame's short side is resized to this before the centre crop
 mean, std     3 floats for pixels in [0, 1]: x = (pixel / 255 - mean) / std
 num_frames    int
-stride        int     frames of the video between two frames of the clip ("dense" sampling)
-sampling      str     "dense" (a window of num_frames x stride) or "uniform" (over the whole video)
+stride_frames int     frames of the video between two frames of the clip ("dense" sampling)
+sampling      str     a convention of jaxvid/data/sampling.py: "dense", "uniform" or "linspace"
 """
 
 from collections.abc import Mapping, Sequence

@@ -47,11 +47,14 @@ def from_state(
     return _checkpoint(found, state, config, where, told or {}, beside or {})
 
 
-def from_path(path: str | Path, arch: str | None = None) -> Checkpoint:
+def from_path(
+    path: str | Path, arch: str | None = None, config: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """A Hugging Face folder, an export of jaxvid (folder or .safetensors), or a file of weights.
 
     arch: needed for a file that says nothing of itself; for a folder it may name the model to
-    start, or a source whose keys the folder has. Raises FileNotFoundError, ConfigError when the
+    start, or a source whose keys the folder has. config: of the reference, for a file whose weights
+    do not tell it. Raises FileNotFoundError, ConfigError when the
     arch is needed and absent, ConversionError when the checkpoint cannot be used.
     """
     path = Path(path)
@@ -61,7 +64,7 @@ def from_path(path: str | Path, arch: str | None = None) -> Checkpoint:
         return _from_export(path)
     if path.is_dir():
         return _from_hf(path, arch)
-    return _from_file(path, arch)
+    return _from_file(path, arch, config)
 
 
 def _from_export(path: Path) -> Checkpoint:
@@ -77,11 +80,17 @@ def _from_description(description: Mapping, state: Mapping, path: Path) -> Check
     native = told["arch"] == source.NATIVE
     return Checkpoint(
         model=told["model"],
-        arguments=told["arguments"],
+        arguments={name: _tuples(value) for name, value in told["arguments"].items()},
         clip=tuple(told["clip"]),
         entries=source.NATIVE_ENTRIES if native else source.find(told["arch"]).source.entries,
         state=state,
-        info={"class_names": None, "assumed": [], **told["info"], **_origin(path, told["arch"])},
+        info={
+            "class_names": None,
+            "assumed": [],
+            **told["info"],
+            "preprocessing": {n: _tuples(v) for n, v in told["info"]["preprocessing"].items()},
+            **_origin(path, told["arch"]),
+        },
     )
 
 
@@ -99,7 +108,7 @@ def _from_hf(path: Path, arch: str | None) -> Checkpoint:
     return _checkpoint(found, folder.state, folder.config, str(path), folder.preprocessing, {})
 
 
-def _from_file(path: Path, arch: str | None) -> Checkpoint:
+def _from_file(path: Path, arch: str | None, config: Mapping | None) -> Checkpoint:
     state, beside = weights_file.read(path)
     if "jaxvid" in beside:
         return _from_description(json.loads(beside["jaxvid"]), state, path)
@@ -109,7 +118,9 @@ def _from_file(path: Path, arch: str | None) -> Checkpoint:
             "or one of " + ", ".join(f.arch for f in source.all_sources()) + ", or give the folder "
             "that holds its config.json"
         )
-    return from_state(state, arch, where=str(path), beside=beside)
+    arguments = beside.get("args", {})  # of the training script, as argparse has them
+    beside = {**beside, **(arguments if isinstance(arguments, Mapping) else vars(arguments))}
+    return from_state(state, arch, config, where=str(path), beside=beside)
 
 
 def _checkpoint(
@@ -146,3 +157,8 @@ def _checkpoint(
 
 def _origin(path: str | Path, arch: str) -> dict[str, Any]:
     return {"source": {"path": str(path), "arch": arch}}
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples they were: fields of a module must be hashable."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -11,7 +11,7 @@ A table is `jaxvid/convert/<model>.py` beside `jaxvid/models/<model>.py` and has
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from jaxvid.convert import apply
@@ -61,7 +61,7 @@ class Transfer:
 
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
     fresh: Mapping[str, str]
-    dropped: Mapping[str, str] = MappingProxyType({})
+    dropped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

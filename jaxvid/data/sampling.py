@@ -192,5 +192,5 @@ def segment_frames(meta: VideoMeta, record: VideoRecord) -> tuple[int, int]:
 
 
 def _ceil(frames: float) -> int:
-    # Seconds times frames a second seldom is exact: 0.1 s at 30 fps would start at frame 4.
+    # Seconds times frames a second seldom is exact: 2.2 s at 25 fps would start at frame 56.
     return math.ceil(round(frames, 6))

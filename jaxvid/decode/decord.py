@@ -52,10 +52,12 @@ class Reader(reader.Reader):
         with pyav.Reader(path, short_side, backend=self.backend) as facts:
             self.meta, self._table = facts.meta, facts.table
             self._stream_index = None if facts.is_libavs_choice else facts.stream_index
-            if facts.orientation.mirrored:
-                raise self._error(
-                    "it is to be shown mirrored, which decord does not do; take the decoder 'pyav'"
-                )
+            turned, mirrored = facts.meta.rotation_degrees != 0, facts.orientation.mirrored
+        if mirrored or (turned and self._stream_index is not None):
+            raise self._error(
+                "its picture is stored mirrored, or turned in one of several video streams, which "
+                "decord does not put right; take the decoder 'pyav'"
+            )
 
     def _decode(self, needed: np.ndarray) -> np.ndarray:
         try:

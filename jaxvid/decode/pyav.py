@@ -97,9 +97,12 @@ class Reader(reader.Reader):
     def _read_meta(self) -> VideoMeta:
         count, ticks = self.table.num_frames, self.table.duration
         seconds = float(ticks * self._stream.time_base) if ticks else 0.0
-        fps = float(self._stream.average_rate or self._stream.guessed_rate or 0)
-        if not 0 < fps <= MAX_FPS:
-            fps = count / seconds if seconds > 0 else FALLBACK_FPS
+        fps = float(self._stream.average_rate or 0)
+        # The header's rate, unless the frames' own times contradict it (variable rate, bad header).
+        if seconds and abs(fps * seconds - count) > max(1, 0.02 * count):
+            fps = count / seconds
+        elif not 0 < fps <= MAX_FPS:
+            fps = FALLBACK_FPS
         height, width = self._size
         if self.orientation.transpose:
             height, width = width, height

@@ -21,6 +21,7 @@ _NAMED_CLASSES = 60
 _COUNTED_CLASSES = 15
 _LISTED_PAIRS = 30
 _LONGEST_NAME = 32
+_AS_IT_IS = {"parse_math": False}  # a "$" in a name is a dollar
 _CURVE_POINTS = 60  # a training curve of more points is drawn faint, under its running mean
 _SHOWN_FRAMES = 8
 
@@ -49,7 +50,7 @@ def confusion_png(
     bar.set_label("share of the label's clips")
     axes.set(xlabel="predicted", ylabel="label")
     correct = np.trace(matrix) / max(1, matrix.sum())
-    figure.suptitle(f"{title}\n{correct:.1%} correct" if title else f"{correct:.1%} correct")
+    figure.suptitle(f"{title}\n{correct:.1%} correct".lstrip(), **_AS_IT_IS)
     if named:
         _name_axes(axes, names)
     else:
@@ -77,8 +78,8 @@ def _name_axes(axes, names: Sequence[str]) -> None:
     size = 9 if len(names) <= _COUNTED_CLASSES else 7
     flat = len(names) <= 6 and max(map(len, names)) <= 12
     turned = {} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(names)), names, fontsize=size, **turned)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_xticks(range(len(names)), names, fontsize=size, **turned, **_AS_IT_IS)
+    axes.set_yticks(range(len(names)), names, fontsize=size, **_AS_IT_IS)
 
 
 def _write_counts(axes, matrix: np.ndarray, shares: np.ndarray) -> None:
@@ -108,7 +109,7 @@ def _list_pairs(figure: Figure, matrix, shares, names: Sequence[str]) -> None:
     for line, (i, j) in enumerate(p for p in pairs if wrong[p]):
         y = 1.0 - (line + 0.5) / _LISTED_PAIRS
         text = f"{i} {names[i]}  →  {j} {names[j]}"
-        axes.text(0.0, y, text, fontsize=8, va="center", transform=axes.transAxes)
+        axes.text(0.0, y, text, fontsize=8, va="center", transform=axes.transAxes, **_AS_IT_IS)
         number = f"{wrong[i, j]}  {shares[i, j]:.0%}"
         axes.text(1.0, y, number, fontsize=8, va="center", ha="right", transform=axes.transAxes)
 
@@ -142,7 +143,7 @@ def learning_curves(metrics_jsonl: epath.PathLike, png: epath.PathLike) -> None:
     for i, (label, series, best) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
         _draw_curves(axes, label, series, best)
-    figure.suptitle(epath.Path(metrics_jsonl).parent.name)
+    figure.suptitle(epath.Path(metrics_jsonl).parent.name, **_AS_IT_IS)
     if not panels:
         figure.text(0.5, 0.5, "no loss and no top1 measured yet", ha="center", va="center")
     if broken:
@@ -245,7 +246,7 @@ def reconstruction_png(
                 axes.set_title(f"frame {frame}", fontsize=8)
         grid[row, 0].set_ylabel(name, fontsize=8)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, **_AS_IT_IS)
     _save(figure, path)
 
 

@@ -213,7 +213,9 @@ def unstack_layers(params):
         rest = {k: v for k, v in node.items() if k != "blocks"}
         depths = {leaf.shape[0] for leaf in jax.tree.leaves(node["blocks"])}
         if len(depths) != 1:
-            raise ValueError(f"stacked layers have leading axes {sorted(depths)}, expected one size")
+            raise ValueError(
+                f"stacked layers have leading axes {sorted(depths)}, expected one size"
+            )
         for i in range(depths.pop()):
             rest[f"block_{i}"] = jax.tree.map(lambda leaf, i=i: leaf[i], node["blocks"])
         return rest

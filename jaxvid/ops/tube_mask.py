@@ -70,8 +70,8 @@ def split_tokens(mask: jax.Array, num_visible: int) -> tuple[jax.Array, jax.Arra
 
 def _choose(rng, batch: int, units: int, count: int):
     """bool (batch, units) with `count` True a row, every choice equally likely."""
-    places = jnp.argsort(jax.random.uniform(rng, (batch, units)), axis=1)
-    return jnp.zeros((batch, units), bool).at[jnp.arange(batch)[:, None], places[:, :count]].set(True)
+    order = jnp.argsort(jax.random.uniform(rng, (batch, units)), axis=1)
+    return jnp.argsort(order, axis=1) < count  # the rank of each unit in a random order
 
 
 _NOUNS = {"tube": "tubes", "random": "tokens", "frame": "moments"}

@@ -320,18 +320,20 @@ def test_waiting_is_measured():
 
 
 def test_close_is_quick_and_leaves_no_threads():
-    source = FakeSource(1000, seconds=0.1)
+    class SlowAfterFirstBatch(FakeSource):
+        def load(self, row, rng):
+            self.seconds = 0.1 if len(self.loaded) >= 100 else 0
+            return super().load(row, rng)
+
     before = threading.active_count()
-    batches = training_batches(source, batch_size=200, seed=0, threads=2)
-    thread = threading.Thread(target=time.sleep, args=(0,))
-    thread.start()
-    consumer = threading.Thread(target=lambda: pytest.raises(Exception, next, batches), daemon=True)
-    consumer.start()
-    time.sleep(0.3)  # in the middle of a batch of 10 seconds
+    batches = training_batches(SlowAfterFirstBatch(), batch_size=100, seed=0, threads=2)
+    next(batches)
+    time.sleep(0.3)  # the background is in the middle of a batch of 5 seconds
+    assert threading.active_count() > before
     began = time.monotonic()
     batches.close()
-    assert time.monotonic() - began < 3
-    while threading.active_count() > before and time.monotonic() - began < 5:
+    assert time.monotonic() - began < 2
+    while threading.active_count() > before and time.monotonic() - began < 4:
         time.sleep(0.02)
     assert threading.active_count() <= before
     with pytest.raises(ValueError, match="these batches are closed; make new ones"):

@@ -113,7 +113,7 @@ def test_a_target_rate_makes_the_stride_a_time():
         (0.0, None, (0, 50)),
         (1.0, 2.0, (10, 20)),  # half-open: frame 20 is shown from 2.0 s on
         (1.01, 2.01, (11, 21)),
-        (0.3, 0.7, (3, 7)),  # 0.3 * 10 and 0.7 * 10 are not exact in binary
+        (1.1, 2.3, (11, 23)),
         (4.0, 9.0, (40, 50)),  # cut at the video's end
         (4.0, None, (40, 50)),
         (1.02, 1.08, (10, 11)),  # between two frames: the one on the screen
@@ -122,6 +122,11 @@ def test_a_target_rate_makes_the_stride_a_time():
 )
 def test_segments_are_half_open_in_time(start, end, frames):
     assert segment_frames(meta(50), record(start, end)) == frames
+
+
+def test_seconds_that_are_not_exact_in_binary_start_at_their_frame():
+    assert 2.2 * 25 > 55  # by rounding
+    assert segment_frames(meta(200, fps=25.0), record(2.2, 4.4)) == (55, 110)
 
 
 def test_indices_stay_within_the_segment():

@@ -17,7 +17,7 @@ from jaxvid.data.transforms.short_side_resize import ShortSideResize
 from jaxvid.data.transforms.three_crop import ThreeCrop
 
 
-def ramp(num_frames=8, height=32, width=48):
+def ramp(num_frames=8, height=32, width=64):
     """Frame k has the grey level 20 k + 10 and a white left edge."""
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     frames[:] = (20 * np.arange(num_frames) + 10).reshape(-1, 1, 1, 1)
@@ -79,13 +79,19 @@ def test_views_are_clips_times_crops_in_order(index, decoder):
     assert white.tolist() == [True, False, False] * 2
 
 
-def test_the_decoder_may_resize_and_segments_are_kept_to(index):
+def test_segments_are_kept_to(index):
     first = index.records[0]
     part = VideoRecord(first.path, "part", (0,), start_seconds=1.0, end_seconds=1.5)
-    source = make(DatasetIndex((part,), index.class_names), short_side=16)
-    video = source.load(0, None)["video"]
+    video = make(DatasetIndex((part,), index.class_names)).load(0, None)["video"]
     levels = video[0].mean((1, 2, 3))
     np.testing.assert_allclose(levels, [90, 110, 110, 110], atol=4)  # frames 4 and 5, then padding
+
+
+@pytest.mark.parametrize(("short_side", "white_columns"), [(None, 8), (16, 4)])
+def test_the_decoder_may_resize(index, short_side, white_columns):
+    source = make(index, transforms=(ThreeCrop(16),), short_side=short_side)
+    left = source.load(0, None)["video"][0, 0]
+    assert (left.mean((0, 2)) > 180).sum() == white_columns
 
 
 def test_random_transforms_follow_the_rng(index):
@@ -192,8 +198,8 @@ def test_transforms_that_do_not_give_the_size_are_named(index, on_error):
     source = make(index, transforms=(ShortSideResize(16),), on_error=on_error)
     with pytest.raises(
         ConfigError,
-        match=r"v0\.mp4: the clip is uint8 of shape \(1, 4, 16, 24, 3\) after the transforms "
-        r"\[ShortSideResize\(size=16\)\] \(decoded: \(1, 4, 32, 48, 3\)\), expected uint8 of "
+        match=r"v0\.mp4: the clip is uint8 of shape \(1, 4, 16, 32, 3\) after the transforms "
+        r"\[ShortSideResize\(size=16\)\] \(decoded: \(1, 4, 32, 64, 3\)\), expected uint8 of "
         r"shape \(1, 4, 16, 16, 3\)",
     ):
         source.load(0, None)

@@ -99,6 +99,7 @@ def test_nothing_of_a_skipped_row_reaches_another(kind):
     video, targets = clips()
     weights = jnp.array([1, 0, 1, 1, 0, 1, 1, 0], bool)  # partners: 0-7 1-6 2-5 3-4
     bad = ~weights
+    video = video / 7 + 0.1  # not exact in binary: rounding would show
     video = jnp.where(bad[:, None, None, None, None], jnp.nan, video)
     targets = jnp.where(bad[:, None], jnp.inf, targets)
     got, got_targets = map(np.asarray, jax.jit(kind)(jax.random.key(7), video, targets, weights))

@@ -1,0 +1,95 @@
+"""A model's variables as a reference has them: its keys, its config."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxvid.convert import apply, source
+from jaxvid.core.errors import ConfigError, ConversionError
+
+log = logging.getLogger("jaxvid")
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """state: key -> array. arguments: of the model these weights are of, which may be a simpler equal
+    of the one given. config: of the reference, None for jaxvid's own keys."""
+
+    state: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    config: Mapping[str, Any] | None
+
+
+def to_state(
+    model: str,
+    arguments: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    arch: str,
+    clip: source.Clip,
+) -> Written:
+    """The model's flat variables {path: array} under the keys of `arch`.
+
+    Raises ConversionError when `arch` is of another model or cannot express this one; says in the
+    log where it can but for an epsilon.
+    """
+    if arch == source.NATIVE:
+        return Written(apply.save(variables, source.NATIVE_ENTRIES), arguments, None)
+    found = source.find(arch)
+    if found.model != model:
+        known = ", ".join(f.arch for f in source.all_sources() if f.model == model) or "none"
+        raise ConversionError(f"{arch} is of model {found.model!r}, not {model!r}; of it: {known}")
+    variables, arguments = dict(variables), dict(arguments)
+    if found.source.prepare_save is not None:
+        variables, arguments = found.source.prepare_save(variables, arguments)
+    config = None
+    if found.source.config is not None:
+        config = found.source.config(arguments, clip)
+        _check_expressed(arguments, found.source.arguments(config), arch)
+    return Written(apply.save(variables, found.source.entries), arguments, config)
+
+
+def hf_config(
+    written: Written, arch: str, class_names: Sequence[str] | None
+) -> dict[str, Any] | None:
+    """config.json of a Hugging Face folder; None for what Hugging Face has not.
+
+    Raises ConfigError when there are more or fewer class names than classes.
+    """
+    found = None if arch == source.NATIVE else source.find(arch).source
+    if found is None or found.model_type is None or written.config is None:
+        return None
+    config = dict(written.config)
+    labels = config.pop("num_labels", None)
+    if labels is not None:
+        names = list(class_names or [f"LABEL_{i}" for i in range(labels)])
+        if len(names) != labels:
+            raise ConfigError(f"info has {len(names)} class_names, the model {labels} classes")
+        config["id2label"] = {str(i): name for i, name in enumerate(names)}
+        config["label2id"] = {name: i for i, name in enumerate(names)}
+    head = {"architectures": [found.architectures[0]], "model_type": found.model_type}
+    return {**head, "torch_dtype": "float32", **config}
+
+
+def _check_expressed(ours: Mapping, theirs: Mapping, arch: str) -> None:
+    """What the reference would build from the config that is written, against what is meant."""
+    both = {n: (ours[n], theirs[n]) for n in theirs if n in ours}
+    wrong = {n: pair for n, pair in both.items() if not _same(*pair)}
+    hard = {n: pair for n, pair in wrong.items() if not n.endswith("_eps")}
+    if hard:
+        lines = "".join(f"\n    {n}: {a!r} here, {b!r} there" for n, (a, b) in hard.items())
+        raise ConversionError(f"{arch} cannot express this model:{lines}")
+    for field, (here, there) in wrong.items():
+        log.warning(
+            "%s: %s is %g here, always %g there: outputs differ by about as much as rounding",
+            arch,
+            field,
+            here,
+            there,
+        )
+
+
+def _same(here: Any, there: Any) -> bool:
+    numbers = isinstance(here, int | float) and isinstance(there, int | float)
+    return math.isclose(here, there) if numbers else here == there

@@ -1,0 +1,442 @@
+"""Models with weights: built, read, converted, written. What `jaxvid.create_model` and its kin are.
+
+    model = create_model("videomae", variant="B", num_classes=400)
+    model, variables, info = from_pretrained("videomae-base-finetuned-kinetics")
+    model, variables, info = from_pretrained("videomae-base", num_classes=2)  # a fresh head
+    save_pretrained("export", model, variables, info)  # a folder that transformers loads
+
+`info` is a plain dict, fit for JSON:
+
+    model          its name                     arguments   its keyword arguments
+    class_names    list of names, or None       clip        [T, H, W, C] the checkpoint was made for
+    preprocessing  see jaxvid/convert/preprocessing.py: size, short_side, mean, std, num_frames,
+                   sampling, stride_frames
+    assumed        names of the preprocessing that the checkpoint does not tell: the reference's usual
+    source         {"path", "arch"}             config      of the reference, in its own terms
+    fresh          paths of leaves that are initialised, not loaded: train before use
+    waived         {key of the checkpoint that was not needed: why}
+"""
+
+import dataclasses
+import inspect
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvid.convert import (
+    apply,
+    export_folder,
+    reading,
+    safetensors_file,
+    source,
+    torch_file,
+    writing,
+)
+from jaxvid.convert.apply import Report
+from jaxvid.convert.reading import Checkpoint
+from jaxvid.convert.rules import patterns
+from jaxvid.core import lookup
+from jaxvid.core.errors import ConfigError, ConversionError, nearest
+from jaxvid.core.tree import flatten, unflatten
+from jaxvid.nn.transformer import stack_layers, unstack_layers
+
+log = logging.getLogger("jaxvid")
+HEAD = ("head/{leaf:.+}",)  # what depends on the number of classes, unless the table says otherwise
+
+
+def create_model(
+    name: str, *, variant: str | None = None, num_classes: int | None = None, **overrides
+) -> nn.Module:
+    """A Linen module: a file of jaxvid/models (or a dotted path to your own), a row of its VARIANTS
+    (its default when None), `overrides` of any field.
+
+    Raises UnknownNameError for unknown names, ConfigError for unknown fields or when the model
+    needs num_classes and there is none.
+    """
+    module = lookup.module("model", name)
+    if variant is not None:
+        lookup.variant(name, module.VARIANTS, variant)
+        overrides = {"variant": variant, **overrides}
+    _check_fields(module, name, overrides.keys() - {"variant"})
+    needs_classes = (
+        inspect.signature(module.build).parameters["num_classes"].default is inspect._empty
+    )
+    if needs_classes and num_classes is None:
+        raise ConfigError(f"model {name!r} needs num_classes=…")
+    return module.build(num_classes, **overrides)
+
+
+def from_pretrained(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    num_classes: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **overrides,
+) -> tuple[nn.Module, dict, dict]:
+    """(model, variables, info) of a checkpoint.
+
+    path: a Hugging Face folder, a folder of `save_pretrained`, or a file of weights (.safetensors,
+    .pth, .pt, .bin). arch: for a file, what it is of: a name as "videomae/pretrain", or a model's
+    plain name, which finds the reference by the keys; for any checkpoint, the model to start with
+    it ("videomae" from a pretraining). config: of the reference, where a file's weights do not tell
+    it. num_classes: other than the checkpoint's makes a fresh head, drawn from `seed` and said in
+    the log and in info["fresh"]. overrides: fields of the module (drop_path_rate, dtype, …).
+
+    Raises FileNotFoundError, UnknownNameError, ConfigError, and ConversionError listing every
+    difference when checkpoint and model do not fit.
+    """
+    checkpoint = reading.from_path(path, arch, config)
+    name = _model_to_build(checkpoint, arch, num_classes)
+    return from_checkpoint(checkpoint, name, num_classes=num_classes, seed=seed, **overrides)
+
+
+def from_state_dict(
+    state_dict: Mapping[str, Any],
+    *,
+    arch: str,
+    config: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    seed: int = 0,
+    **overrides,
+) -> tuple[nn.Module, dict, dict]:
+    """(model, variables, info) of {key: array} under the keys of a reference.
+
+    arch: the reference, as "hf/videomae". config: in the reference's own terms; None: guessed from
+    the shapes where the table can. The rest as in `from_pretrained`.
+    """
+    checkpoint = reading.from_state(state_dict, arch, config)
+    name = _model_to_build(checkpoint, arch, num_classes)
+    return from_checkpoint(checkpoint, name, num_classes=num_classes, seed=seed, **overrides)
+
+
+def from_checkpoint(
+    checkpoint: Checkpoint, name: str, *, num_classes: int | None = None, seed: int = 0, **overrides
+) -> tuple[nn.Module, dict, dict]:
+    """(model, variables, info): the model of that name with the checkpoint's weights."""
+    module = lookup.module("model", name)
+    _check_fields(module, name, overrides)
+    arguments, fresh, dropped = _plan(checkpoint, name, num_classes)
+    model = module.MODULE(**{**arguments, **overrides})
+    shapes = variable_shapes(model, checkpoint.clip)
+    filled, report = apply.load(
+        checkpoint.state,
+        apply.flatten_variables(shapes),
+        checkpoint.entries,
+        fresh=fresh,
+        dropped=dropped,
+        subject=_subject(checkpoint, name),
+    )
+    filled |= _initial(model, checkpoint.clip, list(report.fresh), seed)
+    variables = apply.unflatten_variables(filled, shapes)
+    if _is_scanned(model):
+        variables = stack_layers(variables)
+    for line in report.lines():
+        log.log(logging.WARNING if report.fresh else logging.INFO, "%s: %s", name, line)
+    return model, jax.tree.map(jnp.asarray, variables), _info(checkpoint, name, model, report)
+
+
+def load_into(
+    model: nn.Module,
+    params: Mapping,
+    checkpoint: str | Path | Checkpoint,
+    *,
+    arch: str | None = None,
+) -> tuple[dict, Report]:
+    """(params with the checkpoint's weights in them, report): how training starts from weights.
+
+    model: the module that `params`, a nested dict of arrays or shapes, are of. Leaves that the
+    checkpoint has not (report.fresh: a head of other classes, the whole head after pretraining)
+    stay as given; loaded leaves are numpy arrays of the given dtypes. checkpoint, arch: a path and
+    what it is of, as in `from_pretrained`, and raises as that does.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = reading.from_path(checkpoint, arch)
+    name = model_name(model)
+    _, fresh, dropped = _plan(checkpoint, name, getattr(model, "num_classes", None))
+    subject = _subject(checkpoint, name)
+    return _merge(params, checkpoint.state, checkpoint.entries, fresh, dropped, subject)
+
+
+def merge_weights(params: Mapping, weights: Mapping, *, what: str) -> tuple[dict, Report]:
+    """(params with one's own weights in them, report): from another checkpoint of jaxvid.
+
+    Both are nested dicts of parameters; `params` may be shapes. Weights of the same model fit as
+    they are, with a fresh head where the number of classes differs; those of another model as far
+    as a table has a transfer for it (pretraining into a classifier). what: where the weights are
+    from, for the error. Raises ConversionError listing every difference.
+    """
+    state = flatten(_unstacked(weights))
+    targets = flatten(_unstacked(params))
+    other = [
+        path
+        for path in _heads(targets)
+        if path in state and state[path].shape != targets[path].shape
+    ]
+    reason = "another number of classes than in the checkpoint"
+    ways = [({path: reason for path in other}, {})]
+    for name in lookup.names("conversion"):
+        ways += [(t.fresh, t.dropped) for t in source.transfers(name).values()]
+    first_error = None
+    for fresh, dropped in ways:
+        try:
+            return _merge(params, state, source.NATIVE_ENTRIES, fresh, dropped, what)
+        except ConversionError as error:
+            first_error = first_error or error
+    raise first_error
+
+
+def _merge(params, state, entries, fresh, dropped, subject: str) -> tuple[dict, Report]:
+    targets = flatten(_unstacked(params))
+    filled, report = apply.load(
+        state, targets, entries, fresh=fresh, dropped=dropped, subject=subject
+    )
+    merged = unflatten({path: filled.get(path, leaf) for path, leaf in targets.items()})
+    return (stack_layers(merged) if _is_stacked(params) else merged), report
+
+
+def save_pretrained(
+    path: str | Path,
+    model: nn.Module,
+    variables: Mapping,
+    info: Mapping,
+    *,
+    arch: str | None = None,
+) -> str:
+    """Writes a folder that `from_pretrained` reads, and `transformers` too where it has the model.
+
+    variables: {"params": …, …}, arrays. info: of `from_pretrained`, or {"preprocessing": …,
+    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std. arch: whose
+    keys the weights get, returned; None: Hugging Face's where it has the model, else "jaxvid".
+    Written whole or not at all. Raises FileExistsError when the folder holds anything but an
+    earlier export, ConfigError when info lacks the preprocessing, ConversionError when the format
+    cannot express the model.
+    """
+    arch = arch or getattr(_table(model_name(model)), "EXPORT", source.NATIVE)
+    made, description = _written(model, variables, info, arch)
+    config = writing.hf_config(made, arch, info.get("class_names"))
+    export_folder.write(path, description, made.state, config)
+    return arch
+
+
+def save_weights(
+    path: str | Path, model: nn.Module, variables: Mapping, info: Mapping, *, arch: str
+) -> None:
+    """Writes one file of weights under the keys of `arch` ("videomae/finetune", "jaxvid", …).
+
+    path: .safetensors, which also tells `from_pretrained` all it needs, or .pth (needs torch),
+    where the weights lie under "model" as the original repositories have them. Raises ConfigError
+    for other names, ConversionError when the reference cannot express the model.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ConfigError(f"{path}: a file of weights is named .safetensors, .pth or .pt")
+    made, description = _written(model, variables, info, arch)
+    with export_folder.new_file(path) as file:
+        if path.suffix == ".safetensors":
+            safetensors_file.write(file, made.state, {source.NATIVE: json.dumps(description)})
+        else:
+            torch_file.write(file, made.state)
+
+
+def to_state_dict(
+    model: nn.Module, variables: Mapping, *, arch: str, clip: source.Clip = (16, 224, 224, 3)
+) -> dict[str, np.ndarray]:
+    """{key: array} under the keys of a reference: the way back from `from_state_dict`.
+
+    Raises ConversionError when `arch` is of another model or cannot express this one.
+    """
+    return _to_state(model, variables, arch, clip).state
+
+
+def _written(model, variables, info, arch) -> tuple[writing.Written, dict]:
+    """(what is written, content of jaxvid.json)"""
+    clip = _clip_of(model, info)
+    made = _to_state(model, variables, arch, clip)
+    name = model_name(model)
+    return made, export_folder.describe(name, arch, made.arguments, clip, info)
+
+
+def _to_state(model, variables, arch, clip) -> writing.Written:
+    variables = jax.tree.map(np.asarray, dict(variables))
+    flat = apply.flatten_variables(_unstacked(variables) if _is_scanned(model) else variables)
+    return writing.to_state(model_name(model), _arguments(model), flat, arch, clip)
+
+
+def model_name(model: nn.Module) -> str:
+    """ "videomae" of a module of jaxvid/models, the dotted path of the file of anyone else's."""
+    return type(model).__module__.removeprefix("jaxvid.models.")
+
+
+def variable_shapes(model: nn.Module, clip: source.Clip) -> dict:
+    """{"params": …, …} as jax.ShapeDtypeStruct, one entry a layer also for scan_layers=True."""
+    return jax.eval_shape(_initialiser(model, clip), jax.random.key(0))
+
+
+def _initialiser(model: nn.Module, clip: source.Clip):
+    """key -> variables of the model in the layout of the tables, one entry a layer."""
+    plain = model.clone(scan_layers=False) if _is_scanned(model) else model
+    name = model_name(model)
+    inputs = {"video": apply.ShapeOnly((1, *clip), np.dtype("float32"))}
+    if hasattr(_table(name), "example_inputs"):
+        inputs = _table(name).example_inputs(_arguments(model), clip)
+
+    def init(key):
+        zeros = {n: jnp.zeros(x.shape, x.dtype) for n, x in inputs.items()}
+        return plain.init({"params": key, "dropout": key}, zeros, train=False)
+
+    return init
+
+
+def _initial(model, clip, paths: list[str], seed: int) -> dict[str, jax.Array]:
+    """Initial values of these leaves alone: jit prunes the rest of the model."""
+    if not paths:
+        return {}
+    init = _initialiser(model, clip)
+
+    def pick(key):
+        flat = apply.flatten_variables(init(key))
+        return {path: flat[path] for path in paths}
+
+    return jax.jit(pick)(jax.random.key(seed))
+
+
+def _plan(checkpoint: Checkpoint, name: str, num_classes: int | None) -> tuple[dict, dict, dict]:
+    """(arguments of the model, fresh, dropped) for a checkpoint that shall become this model."""
+    arguments, fresh, dropped = dict(checkpoint.arguments), {}, {}
+    if name != checkpoint.model:
+        transfers = source.transfers(name)
+        if checkpoint.model not in transfers:
+            raise ConversionError(
+                f"{checkpoint.info['source']['path']}: a checkpoint of {checkpoint.model!r} cannot "
+                f"start model {name!r}; known starts: {', '.join([name, *transfers])}"
+            )
+        transfer = transfers[checkpoint.model]
+        arguments = transfer.arguments(arguments)
+        fresh, dropped = dict(transfer.fresh), dict(transfer.dropped)
+    has_classes = "num_classes" in _field_names(lookup.module("model", name))
+    there = arguments.get("num_classes")
+    if num_classes is None:
+        if has_classes and there is None:
+            raise ConfigError(
+                f"{checkpoint.info['source']['path']} is of {checkpoint.model!r}, which has no "
+                f"classes; model {name!r} needs num_classes=…"
+            )
+        return arguments, fresh, dropped
+    if not has_classes:
+        raise ConfigError(f"model {name!r} has no classes; leave num_classes out")
+    if there is not None and there != num_classes:
+        reason = f"{there} classes in the checkpoint, {num_classes} asked"
+        fresh |= dict.fromkeys(_head_patterns(name), reason)
+    return {**arguments, "num_classes": num_classes}, fresh, dropped
+
+
+def _model_to_build(checkpoint: Checkpoint, arch: str | None, num_classes: int | None) -> str:
+    """What `arch` names when that is a model; a classifier when classes are asked of a checkpoint
+    that has none; else the checkpoint's own."""
+    if arch is not None and (arch in lookup.names("model") or "." in arch):
+        return arch
+    if num_classes is not None and "num_classes" not in checkpoint.arguments:
+        able = [n for n in lookup.names("conversion") if checkpoint.model in source.transfers(n)]
+        if len(able) == 1:
+            return able[0]
+    return checkpoint.model
+
+
+def _info(checkpoint: Checkpoint, name: str, model: nn.Module, report: Report) -> dict:
+    own_head = not any(path in report.fresh for path in _heads(report.fresh))
+    return {
+        **checkpoint.info,
+        "class_names": checkpoint.info.get("class_names") if own_head else None,
+        "model": name,
+        "arguments": _arguments(model),
+        "clip": list(checkpoint.clip),
+        "fresh": sorted(report.fresh),
+        "waived": dict(report.waived),
+    }
+
+
+def _clip_of(model: nn.Module, info: Mapping) -> source.Clip:
+    told = info.get("preprocessing") or {}
+    absent = [name for name in ("num_frames", "size", "mean", "std") if told.get(name) is None]
+    if absent:
+        raise ConfigError(
+            f"info['preprocessing'] lacks {', '.join(absent)}: what a checkpoint expects of its "
+            "pixels travels with it and cannot be guessed later"
+        )
+    size = told["size"]
+    return told["num_frames"], size, size, getattr(model, "channels", 3)
+
+
+def _subject(checkpoint: Checkpoint, name: str) -> str:
+    where = checkpoint.info["source"]
+    return f"{where['path']} ({where['arch']}) to model {name!r}"
+
+
+# --- fields, trees ----------------------------------------------------------------------------------
+
+
+def _field_names(module) -> list[str]:
+    fields = dataclasses.fields(module.MODULE)
+    return [f.name for f in fields if f.init and f.name not in ("parent", "name")]
+
+
+def _check_fields(module, name: str, overrides) -> None:
+    known = _field_names(module)
+    if wrong := [field for field in overrides if field not in known]:
+        raise ConfigError(
+            f"model {name!r} has no field {wrong[0]!r}.{nearest(wrong[0], known)} "
+            f"Known: {', '.join(known)}."
+        )
+
+
+def _arguments(model: nn.Module) -> dict[str, Any]:
+    """The fields that JSON can hold; dtype and functions are choices of the moment."""
+    fields = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.init}
+    return {n: v for n, v in fields.items() if n not in ("parent", "name") and _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _table(name: str):
+    return source.table(name) if source.has_table(name) else None
+
+
+def _head_patterns(name: str) -> tuple[str, ...]:
+    return getattr(_table(name), "HEAD", HEAD)
+
+
+def _heads(paths) -> list[str]:
+    """Those that are of a head, by any table's word."""
+    texts = {text for name in lookup.names("conversion") for text in _head_patterns(name)} | {*HEAD}
+    found = [pattern for text in texts for pattern in patterns(text)]
+    return [path for path in paths if any(p.match(path) is not None for p in found)]
+
+
+def _is_scanned(model: nn.Module) -> bool:
+    return bool(getattr(model, "scan_layers", False))
+
+
+def _is_stacked(tree: Mapping) -> bool:
+    return any("blocks" in path.split("/") for path in flatten(tree))
+
+
+def _unstacked(tree: Mapping) -> dict:
+    """One entry a layer; shapes stay shapes."""
+    if not _is_stacked(tree):
+        return dict(tree)
+    if all(hasattr(leaf, "__array__") for leaf in jax.tree.leaves(tree)):
+        return unstack_layers(tree)
+    return jax.eval_shape(unstack_layers, tree)
