@@ -64,7 +64,7 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
         ("c.data.flip_probability = 2.0", "data.flip_probability is 2.0, expected 0 to 1"),
         ("c.data.colour_jitter = (0.1, 0.1)", "expected four numbers"),
         ("c.unlock(); c.optim = __import__('ml_collections').ConfigDict()", "section was replaced"),
-        ("c.unlock(); c.optim = 3", "optim was replaced by int"),
+        ("c.optim = 3", "optim"),
         ("c.unlock(); c.optim.momentun = 3.0", "unknown field optim.momentun. Did you mean"),
         ("return 5", "the config was replaced by int"),
     ],

@@ -57,7 +57,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among the known ones: what came, the nearest, the list."""
-    known = sorted(known)
+    known = sorted(str(k) for k in known)
     return UnknownNameError(
         f"unknown {kind} {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
     )

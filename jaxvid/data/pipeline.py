@@ -270,7 +270,7 @@ class _EvaluationClips:
     first_batch: int
 
     def __len__(self) -> int:
-        return (self.num_batches - self.first_batch) * self.part.size
+        return max(self.num_batches - self.first_batch, 0) * self.part.size
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         row = self.part.position(self.first_batch * self.part.size + int(number))

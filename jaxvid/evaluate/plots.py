@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxvid.evaluate.files import write_atomically
+from jaxvid.core.files import write_atomically
 
 # Above so many classes names do not fit beside the matrix; the most confused pairs are listed.
 _NAMED_CLASSES = 60

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxvid.core.batch import LABEL, ROW
 from jaxvid.core.record import DatasetIndex
-from jaxvid.evaluate.files import plain, write_atomically, write_json
+from jaxvid.core.files import plain, write_atomically, write_json
 from jaxvid.evaluate.plots import confusion_png, learning_curves, reconstruction_png
 
 __all__ = [
@@ -38,7 +38,7 @@ def write_evaluation(
     index: DatasetIndex,
     rows: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes workdir/eval/SPLIT.json and, with `rows`, SPLIT_predictions.csv and SPLIT_confusion.png.
+    """Writes workdir/eval/SPLIT.json; with `rows` also SPLIT_predictions.csv, SPLIT_confusion.png.
 
     result: {"split", "n", "step", "checkpoint", "protocol", "metrics", …}, written as it is, with
     null for what is not finite. rows: {"row": int (n,), "label": int (n, 1), "probabilities":

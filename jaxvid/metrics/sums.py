@@ -1,4 +1,4 @@
-"""Metrics on their way: {name: (sum, weight)}, added over batches and hosts, divided once at the end.
+"""Metrics on their way: {name: (sum, weight)}, added over batches and hosts, divided once.
 
 `add` works on jax arrays inside jit and on plain floats alike, so nothing waits for the device
 until `finish` is called on the host.

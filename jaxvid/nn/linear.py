@@ -34,24 +34,29 @@ class Dense(nn.Module):
         return dense(x, kernel, bias, self.dtype)
 
 
-class HeadProjection(nn.Module):
-    """Parameters of a linear layer into heads: kernel (I, H, D) and bias (H, D) or None.
+class HeadSplit(nn.Module):
+    """A linear layer into heads: kernel (I, H, D) and, with use_bias, bias (H, D).
 
-    It only holds them; attention multiplies query, key and value in one product. `kernel_init` sees
-    the kernel as the matrix (I, H·D).
+    `kernel_init` sees the kernel as the matrix (I, H·D).
     """
 
-    shape: tuple[int, int, int]
-    use_bias: bool
-    kernel_init: Initializer
+    num_heads: int
+    head_dim: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array | None]:
-        init = flat_init(self.kernel_init, self.shape[0])
-        kernel = self.param("kernel", init, self.shape, jnp.float32)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, L, I) -> (N, L, H, D)"""
+        split = (self.num_heads, self.head_dim)
+        init = flat_init(self.kernel_init, x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], *split), jnp.float32)
+        y = jnp.einsum("...i,ihd->...hd", x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
-            return kernel, None
-        return kernel, self.param("bias", nn.initializers.zeros, self.shape[1:], jnp.float32)
+            return y
+        bias = self.param("bias", nn.initializers.zeros, split, jnp.float32)
+        return y + bias.astype(self.dtype)
 
 
 class HeadMerge(nn.Module):

@@ -18,7 +18,7 @@ from jaxvid.core.errors import unknown
 from jaxvid.nn.activation import gelu
 from jaxvid.nn.attention import dot_product_attention
 from jaxvid.nn.drop import DropPath, check_rate
-from jaxvid.nn.linear import Dense, HeadMerge, HeadProjection, Initializer
+from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit, Initializer
 from jaxvid.nn.norm import LayerNorm
 
 BIASED = {"none": (), "qv": ("query", "value"), "all": ("query", "key", "value")}
@@ -43,28 +43,24 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """(N, L, I) -> (N, L, I) in `dtype`."""
-        query, key, value = self._project(x.astype(self.dtype))
+        if self.qkv_bias not in BIASED:
+            raise unknown("qkv_bias", self.qkv_bias, BIASED)
+        size = self._head_dim(x.shape[-1])
+        # Three products: one over the three kernels put together measured no faster.
+        query, key, value = (
+            HeadSplit(
+                self.num_heads,
+                size,
+                name in BIASED[self.qkv_bias],
+                self.dtype,
+                self.qkv_init or self.kernel_init,
+                name=name,
+            )(x)
+            for name in ("query", "key", "value")
+        )
         y = dot_product_attention(query, key, value, scale=self.scale)
         y = HeadMerge(x.shape[-1], self.dtype, self.kernel_init, name="out")(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
-
-    def _project(self, x):
-        """(N, L, I) -> query, key, value, each (N, L, H, D): one matrix product for all three."""
-        if self.qkv_bias not in BIASED:
-            raise unknown("qkv_bias", self.qkv_bias, BIASED)
-        shape = (x.shape[-1], self.num_heads, self._head_dim(x.shape[-1]))
-        init = self.qkv_init or self.kernel_init
-        kernels, biases = [], []
-        for name in ("query", "key", "value"):
-            biased = name in BIASED[self.qkv_bias]
-            kernel, bias = HeadProjection(shape, biased, init, name=name)()
-            kernels.append(kernel.astype(self.dtype))
-            biases.append(bias)
-        y = jnp.einsum("nli,ikhd->nlkhd", x, jnp.stack(kernels, axis=1))
-        parts = (y[:, :, i] for i in range(3))
-        return tuple(
-            p if b is None else p + b.astype(self.dtype) for p, b in zip(parts, biases, strict=True)
-        )
 
     def _head_dim(self, width: int) -> int:
         if self.head_dim is None and width % self.num_heads:

@@ -20,7 +20,7 @@ def flip_decisions(rng: jax.Array, n: int, probability: float = 0.5) -> jax.Arra
 
 
 def flip_video(video: jax.Array, flips: jax.Array) -> jax.Array:
-    """(N, T, H, W, C) of any dtype and range: all frames of the clips chosen by bool (N,) mirrored."""
+    """(N, T, H, W, C) of any dtype and range, all frames of the clips in bool (N,) mirrored."""
     return jnp.where(flips[:, None, None, None, None], video[:, :, :, ::-1, :], video)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import platform
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import jax
 import tqdm
 
 from jaxvid.core.errors import CheckpointError, ConfigError
+from jaxvid.core.files import write_json
 
 log = logging.getLogger("jaxvid")
 
@@ -71,13 +71,6 @@ def _may_change(field: str) -> bool:
 def write_classes(workdir: Path, class_names: Sequence[str]) -> None:
     """classes.json: {"0": name, …}"""
     write_json(workdir / "classes.json", {str(i): name for i, name in enumerate(class_names)})
-
-
-def write_json(path: Path, value) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def environment() -> dict:

@@ -3,12 +3,13 @@
 import json
 import logging
 import math
-import os
 import sys
 from pathlib import Path
 
 import tqdm
 from tensorboardX import SummaryWriter
+
+from jaxvid.core.files import write_atomically
 
 log = logging.getLogger("jaxvid")
 
@@ -32,9 +33,7 @@ class MetricsWriter:
         if not self._enabled or not self._path.exists():
             return
         kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        os.replace(temporary, self._path)
+        write_atomically(self._path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """One line {"step", "split", **numbers}."""

@@ -309,14 +309,16 @@ def test_batches_are_loaded_ahead_but_not_without_end():
 
 
 def test_waiting_is_measured():
-    with training_batches(FakeSource(seconds=0.05), batch_size=4, seed=0, threads=1) as batches:
+    source = FakeSource(seconds=0.05)
+    with training_batches(source, batch_size=8, seed=0, threads=1) as batches:
         assert batches.seconds_waited == 0
         next(batches)
         first = batches.seconds_waited
-        assert first > 0.15
-        time.sleep(0.5)
-        next(batches)  # was ready
-        assert batches.seconds_waited - first < 0.1
+        assert first > 0.35
+        while len(source.loaded) < 18:  # the second batch is ready
+            time.sleep(0.01)
+        next(batches)
+        assert batches.seconds_waited - first < first / 2
 
 
 def test_close_is_quick_and_leaves_no_threads():
@@ -332,7 +334,7 @@ def test_close_is_quick_and_leaves_no_threads():
     assert threading.active_count() > before
     began = time.monotonic()
     batches.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3
     while threading.active_count() > before and time.monotonic() - began < 4:
         time.sleep(0.02)
     assert threading.active_count() <= before
@@ -353,7 +355,7 @@ def test_batches_that_are_dropped_stop_by_themselves():
     assert threading.active_count() <= before
 
 
-def run_script(body, *, interrupt=False, seconds=60):
+def run_script(body, *, interrupt=False, seconds=180):
     """Runs Python code in a process of its own, as a notebook would: no absl flags, no __main__."""
     script = "import sys; sys.path.insert(0, 'tests/data')\n" + textwrap.dedent(body)
     process = subprocess.Popen(

@@ -252,6 +252,7 @@ def write_streams(path, *streams):
             stream = container.add_stream("libx264", rate=10)
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
+            stream.disposition = av.stream.Disposition.default  # else libav takes the first
             made.append(stream)
         _mux_sound(container, sound)
         for stream, frames in zip(made, streams, strict=True):
@@ -280,7 +281,7 @@ class TestStreams:
             cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
             cover.disposition = av.stream.Disposition.attached_pic
             picture = av.VideoFrame(32, 32, "yuvj420p")
-            picture.pts = 0
+            picture.pts, picture.time_base = 0, Fraction(1, 10)
             container.mux(cover.encode(picture))
             container.mux(cover.encode())
             _mux_sound(container, container.add_stream("aac", rate=8000))
@@ -327,7 +328,7 @@ class TestEarlyEnd:
     """The rule that `jaxvid.decode.pyav` states at its top."""
 
     def write(self, path, write_video, numbered, good):
-        write_video(path, numbered.frames(30), codec="ffv1", options={"g": "1"})
+        write_video(path, numbered.frames(30), codec="mjpeg", pix_fmt="yuvj420p")
         damage_after(path, good)
         return path
 

@@ -15,8 +15,6 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from jaxvid.core.errors import ConfigError
 from jaxvid.decode.reader import resized
 
-# From PyAV 17 on the default is a thread for each core, inside each of our threads.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 _OF_THIS_THREAD = threading.local()
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -40,7 +38,7 @@ def cut_and_resize(frames: np.ndarray, box: Box, out: np.ndarray) -> None:
         last = number == len(cut) - 1
         source = _copied(frame) if last else av.VideoFrame.from_numpy_buffer(frame, format="rgb24")
         scaled = _reformatter().reformat(
-            source, width=width, height=height, interpolation=Interpolation.BILINEAR, **_ONE_THREAD
+            source, width=width, height=height, interpolation=Interpolation.BILINEAR, threads=1
         )
         plane = scaled.planes[0]  # its rows are padded to line_size bytes
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

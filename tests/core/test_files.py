@@ -5,7 +5,7 @@ import resource
 import numpy as np
 import pytest
 
-from jaxvid.evaluate.files import plain, write_atomically, write_json
+from jaxvid.core.files import plain, write_atomically, write_json
 
 
 def test_writes_and_replaces_and_leaves_nothing_else(tmp_path):

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from jaxvid.convert import source
+from jaxvid.core import lookup
+from jaxvid.core.errors import ConversionError, UnknownNameError
+
+HF_KEYS = ["videomae.embeddings.patch_embeddings.projection.weight", "classifier.bias"]
+ORIGINAL_KEYS = ["patch_embed.proj.weight", "blocks.0.norm1.weight", "head.bias"]
+PRETRAINING_KEYS = ["encoder.patch_embed.proj.weight", "encoder.norm.bias", "mask_token"]
+
+
+def test_every_table_is_complete():
+    for name in lookup.names("conversion"):
+        table = source.table(name)
+        assert table.SOURCES and isinstance(table.HEAD, tuple)
+        assert getattr(table, "EXPORT", source.NATIVE) in {source.NATIVE, *table.SOURCES}
+        for other, transfer in getattr(table, "TRANSFERS", {}).items():
+            assert other in lookup.names("conversion") and transfer.fresh
+    archs = [found.arch for found in source.all_sources()]
+    assert len(set(archs)) == len(archs)
+
+
+def test_an_arch_is_found_by_its_name():
+    found = source.find("videomae/pretrain")
+    assert (found.model, found.arch) == ("videomae_pretrain", "videomae/pretrain")
+
+
+def test_a_models_plain_name_is_resolved_by_the_keys():
+    assert source.find("videomae", HF_KEYS).arch == "hf/videomae"
+    assert source.find("videomae", ORIGINAL_KEYS).arch == "videomae/finetune"
+    assert (
+        source.find("videomae", ["module." + k for k in ORIGINAL_KEYS]).arch == "videomae/finetune"
+    )
+    # A pretraining may start a classifier.
+    assert source.find("videomae", PRETRAINING_KEYS).arch == "videomae/pretrain"
+    assert source.find("videomae_pretrain", PRETRAINING_KEYS).arch == "videomae/pretrain"
+
+
+def test_an_unknown_arch_names_the_nearest_and_all():
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'hf/videomae'\?.*videomae/finetune"):
+        source.find("hf/videomea")
+    with pytest.raises(UnknownNameError, match="unknown arch 'videomae'"):
+        source.find("videomae")  # a plain name needs keys
+
+
+def test_foreign_keys_are_recognised_as_such():
+    with pytest.raises(ConversionError, match=r"none of the keys is known to .*layer1.0.conv1"):
+        source.find("videomae", ["layer1.0.conv1.weight"])
+
+
+def test_hugging_face_configs_are_recognised():
+    config = {"model_type": "videomae", "architectures": ["VideoMAEForPreTraining"]}
+    assert source.find_hf(config, [], "x").arch == "hf/videomae_pretrain"
+    assert source.find_hf({"model_type": "videomae"}, HF_KEYS, "x").arch == "hf/videomae"
+    with pytest.raises(
+        ConversionError, match=r"x: model_type 'bert' is not known; known: .*videomae"
+    ):
+        source.find_hf({"model_type": "bert"}, [], "x")
+    config["architectures"] = ["VideoMAEForDetection"]
+    with pytest.raises(
+        ConversionError, match="VideoMAEForDetection is not known; known: VideoMAEFor"
+    ):
+        source.find_hf(config, [], "x")
+
+
+def test_prefixes_come_off_any_number_of_times():
+    prefixes = ("module.", "backbone.")
+    assert source.strip("module.module.backbone.head.bias", prefixes) == "head.bias"
+    state = {"module.a": np.ones(1), "b": np.ones(1)}
+    assert source.strip_all(state, prefixes, "x").keys() == {"a", "b"}
+    with pytest.raises(ConversionError, match="x: two keys are 'a' without their prefixes"):
+        source.strip_all({"module.a": 1, "a": 2}, prefixes, "x")
