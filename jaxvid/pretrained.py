@@ -139,6 +139,7 @@ def from_checkpoint(
     variables = apply.unflatten_variables(filled, shapes)
     if _is_scanned(model):
         variables = stack_layers(variables)
+    report = _with_earlier(report, checkpoint)
     for line in report.lines():
         log.log(logging.WARNING if report.fresh else logging.INFO, "%s: %s", name, line)
     return model, jax.tree.map(jnp.asarray, variables), _info(checkpoint, name, model, report)
@@ -163,7 +164,8 @@ def load_into(
     name = model_name(model)
     _, fresh, dropped = _plan(checkpoint, name, getattr(model, "num_classes", None))
     subject = _subject(checkpoint, name)
-    return _merge(params, checkpoint.state, checkpoint.entries, fresh, dropped, subject)
+    merged, report = _merge(params, checkpoint.state, checkpoint.entries, fresh, dropped, subject)
+    return merged, _with_earlier(report, checkpoint)
 
 
 def merge_weights(params: Mapping, weights: Mapping, *, what: str) -> tuple[dict, Report]:
@@ -203,6 +205,14 @@ def _merge(params, state, entries, fresh, dropped, subject: str) -> tuple[dict, 
     return (stack_layers(merged) if _is_stacked(params) else merged), report
 
 
+def _with_earlier(report: Report, checkpoint: Checkpoint) -> Report:
+    """A head that was fresh when it was exported has not been trained by being loaded."""
+    loaded = {path for paths in report.used.values() for path in paths}
+    earlier = {path for path in checkpoint.info.get("fresh", ()) if path in loaded}
+    reason = "fresh in the checkpoint too"
+    return dataclasses.replace(report, fresh={**report.fresh, **dict.fromkeys(earlier, reason)})
+
+
 def save_pretrained(
     path: str | Path,
     model: nn.Module,
@@ -214,8 +224,8 @@ def save_pretrained(
     """Writes a folder that `from_pretrained` reads, and `transformers` too where it has the model.
 
     variables: {"params": …, …}, arrays. info: of `from_pretrained`, or {"preprocessing": …,
-    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std. arch: whose
-    keys the weights get, returned; None: Hugging Face's where it has the model, else "jaxvid".
+    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std, and "fresh"
+    is kept, so empty it after training. arch: whose keys the weights get, returned; None: Hugging Face's where it has the model, else "jaxvid".
     Written whole or not at all. Raises FileExistsError when the folder holds anything but an
     earlier export, ConfigError when info lacks the preprocessing, ConversionError when the format
     cannot express the model.

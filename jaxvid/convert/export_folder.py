@@ -6,7 +6,6 @@ config.json, preprocessor_config.json      where Hugging Face has the architectu
 """
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from jaxvid.convert import hf_folder, preprocessing, safetensors_file, source
 from jaxvid.core.errors import ConversionError
+from jaxvid.core.files import write_json
 
 DESCRIPTION, WEIGHTS = "jaxvid.json", "model.safetensors"
 FORMAT = 1
@@ -65,16 +65,12 @@ def write(
     """
     with new_folder(path) as folder:
         safetensors_file.write(folder / WEIGHTS, state)
-        _write_json(folder / DESCRIPTION, description)
+        write_json(folder / DESCRIPTION, description)
         if hf_config is not None:
             processor = source.find(description["arch"]).source.processor
             told = preprocessing.to_hf(description["info"]["preprocessing"], processor)
-            _write_json(folder / hf_folder.CONFIG, hf_config)
-            _write_json(folder / hf_folder.PREPROCESSOR, told)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            write_json(folder / hf_folder.CONFIG, hf_config)
+            write_json(folder / hf_folder.PREPROCESSOR, told)
 
 
 @contextlib.contextmanager
@@ -102,7 +98,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """A temporary name of the same suffix that becomes `path` when the block ends well."""
+    """A temporary name of the same suffix that becomes `path` when the block ends well.
+
+    For weights, which are streamed: core/files.py wants a file's bytes at once.
+    """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

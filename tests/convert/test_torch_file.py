@@ -106,6 +106,22 @@ def test_a_file_cut_short_is_an_error(tmp_path, name, share):
         torch_file.state_dict(torch_file.read(path))
 
 
+def test_foreign_references_and_byte_orders_are_refused(tmp_path):
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("module", 3) if value == "here" else None
+
+    with (tmp_path / "x.pkl").open("wb") as file:
+        Pickler(file, 2).dump(["here"])
+    path = write_zip(tmp_path / "x.pth", (tmp_path / "x.pkl").read_bytes())
+    with pytest.raises(ConversionError, match=r"a reference of unknown kind: \('module', 3\)"):
+        torch_file.read(path)
+    start = [torch_file._LEGACY_MAGIC, 1001, {"little_endian": False}]
+    (tmp_path / "big.pth").write_bytes(b"".join(pickle.dumps(part, 2) for part in start))
+    with pytest.raises(ConversionError, match="big.pth: written on a big-endian machine"):
+        torch_file.read(tmp_path / "big.pth")
+
+
 def test_zips_of_another_kind_say_what_they_are(tmp_path):
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("script/data.pkl", b"")

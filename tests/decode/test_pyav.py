@@ -280,11 +280,11 @@ class TestStreams:
             cover = container.add_stream("mjpeg", rate=10)
             cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
             cover.disposition = av.stream.Disposition.attached_pic
-            picture = av.VideoFrame(32, 32, "yuvj420p")
-            picture.pts, picture.time_base = 0, Fraction(1, 10)
-            container.mux(cover.encode(picture))
+            sound = container.add_stream("aac", rate=8000)
+            picture = np.zeros((32, 32, 3), np.uint8)
+            container.mux(cover.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(cover.encode())
-            _mux_sound(container, container.add_stream("aac", rate=8000))
+            _mux_sound(container, sound)
         with pytest.raises(
             DecodeError, match=r"it has no video stream \(its streams: audio, video"
         ):

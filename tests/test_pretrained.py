@@ -1,0 +1,430 @@
+"""Models with weights: from everywhere, to everywhere, and every way in which they do not fit."""
+
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid import pretrained
+from jaxvid.core.errors import ConfigError, ConversionError, UnknownNameError
+from jaxvid.nn.transformer import stack_layers, unstack_layers
+
+CLIP = (4, 16, 16, 3)
+PREPROCESSING = {
+    "num_frames": 4,
+    "size": 16,
+    "short_side": 20,
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+    "sampling": "dense",
+    "stride_frames": 4,
+}
+INFO = {"preprocessing": PREPROCESSING, "class_names": ["walk", "run", "fight"]}
+
+
+def classifier(**overrides):
+    options = {"num_classes": 3, "norm_eps": 1e-12, "fc_norm_eps": 1e-5, **overrides}
+    return pretrained.create_model("videomae", variant="test", **options)
+
+
+def autoencoder(**overrides):
+    return pretrained.create_model("videomae_pretrain", variant="test", **overrides)
+
+
+def random_variables(model, seed=0):
+    rng = np.random.default_rng(seed)
+    shapes = pretrained.variable_shapes(model, CLIP)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
+
+
+def video(batch=2):
+    return np.random.default_rng(9).normal(size=(batch, *CLIP)).astype(np.float32)
+
+
+def logits(model, variables):
+    return np.asarray(model.apply(variables, {"video": video()}, train=False)["logits"])
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(folder, model, variables) of a classifier of three classes."""
+    folder = tmp_path_factory.mktemp("pretrained") / "export"
+    model = classifier()
+    variables = random_variables(model)
+    assert pretrained.save_pretrained(folder, model, variables, INFO) == "hf/videomae"
+    return folder, model, variables
+
+
+@pytest.fixture(scope="module")
+def own_pretraining(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "pretraining"
+    model = autoencoder()
+    variables = random_variables(model, seed=1)
+    pretrained.save_pretrained(folder, model, variables, {"preprocessing": PREPROCESSING})
+    return folder, model, variables
+
+
+# --- create_model -----------------------------------------------------------------------------------
+
+
+def test_a_model_is_made_by_name():
+    model = pretrained.create_model("videomae", variant="B", num_classes=4, drop_path_rate=0.1)
+    assert (model.width, model.num_classes, model.drop_path_rate) == (768, 4, 0.1)
+    assert pretrained.create_model("videomae", num_classes=4).width == 384  # its default variant
+    assert (
+        pretrained.create_model("videomae_pretrain", variant="test", num_visible=3).num_visible == 3
+    )
+
+
+def test_wrong_names_say_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'videomae'"):
+        pretrained.create_model("videomea", num_classes=2)
+    with pytest.raises(UnknownNameError, match="no variant 'XL'"):
+        pretrained.create_model("videomae", variant="XL", num_classes=2)
+    with pytest.raises(ConfigError, match="no field 'drop_path'.*Did you mean 'drop_path_rate'"):
+        pretrained.create_model("videomae", num_classes=2, drop_path=0.1)
+    with pytest.raises(ConfigError, match="model 'videomae' needs num_classes"):
+        pretrained.create_model("videomae")
+
+
+# --- export and back --------------------------------------------------------------------------------
+
+
+def test_an_export_comes_back_whole(exported):
+    folder, model, variables = exported
+    again, back, info = pretrained.from_pretrained(folder)
+    assert again == model
+    assert_equal(back, variables)
+    assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(back))
+    assert info["class_names"] == INFO["class_names"] and info["preprocessing"] == PREPROCESSING
+    assert info["fresh"] == [] and info["source"]["arch"] == "hf/videomae"
+    json.dumps(info)  # fit for JSON
+
+
+def test_an_export_holds_what_hugging_face_expects(exported):
+    names = sorted(p.name for p in exported[0].iterdir())
+    assert names == ["config.json", "jaxvid.json", "model.safetensors", "preprocessor_config.json"]
+    config = json.loads((exported[0] / "config.json").read_text())
+    assert config["id2label"] == {"0": "walk", "1": "run", "2": "fight"}
+    assert config["num_frames"] == 4 and config["image_size"] == 16 and config["use_mean_pooling"]
+    processor = json.loads((exported[0] / "preprocessor_config.json").read_text())
+    assert processor["image_mean"] == [0.1, 0.2, 0.3] and processor["crop_size"]["height"] == 16
+
+
+def test_without_jaxvid_json_an_export_is_a_hugging_face_folder(exported, tmp_path):
+    for file in exported[0].iterdir():
+        if file.name != "jaxvid.json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    _, variables, info = pretrained.from_pretrained(tmp_path)
+    assert_equal(variables, exported[2])
+    assert info["class_names"] == INFO["class_names"]
+    assert info["assumed"] == ["sampling", "stride_frames"]
+
+
+def test_jaxvids_own_keys_and_options_come_back(tmp_path):
+    model = classifier(layer_scale=0.1, drop_path_rate=0.2, dtype=jnp.bfloat16)
+    variables = random_variables(model)
+    pretrained.save_pretrained(tmp_path / "own", model, variables, INFO, arch="jaxvid")
+    again, back, _ = pretrained.from_pretrained(tmp_path / "own", dtype=jnp.bfloat16)
+    assert again == model  # dtype is a choice of the moment and is given again
+    assert_equal(back, variables)
+    assert not (tmp_path / "own" / "config.json").exists()
+
+
+@pytest.mark.parametrize("arch", ["jaxvid", "hf/videomae", "videomae/finetune"])
+def test_one_file_tells_all_by_itself(tmp_path, arch):
+    model = classifier()
+    variables = random_variables(model)
+    path = tmp_path / "model.safetensors"
+    pretrained.save_weights(path, model, variables, INFO, arch=arch)
+    again, back, info = pretrained.from_pretrained(path)
+    assert again == model and info["class_names"] == INFO["class_names"]
+    assert_equal(back, variables)
+
+
+def test_saving_asks_for_what_cannot_be_guessed_later(tmp_path, exported):
+    _, model, variables = exported
+    with pytest.raises(ConfigError, match=r"lacks num_frames, size, mean, std"):
+        pretrained.save_pretrained(tmp_path / "a", model, variables, {})
+    with pytest.raises(ConfigError, match="is named .safetensors, .pth or .pt"):
+        pretrained.save_weights(tmp_path / "a.bin", model, variables, INFO, arch="jaxvid")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("")
+    with pytest.raises(FileExistsError, match="not an earlier export"):
+        pretrained.save_pretrained(tmp_path / "b", model, variables, INFO)
+
+
+@pytest.mark.parametrize("make", [classifier, autoencoder])
+def test_scanned_layers_convert_in_both_directions(make, tmp_path):
+    plain, scanned = make(), make(scan_layers=True)
+    variables = random_variables(plain)
+    stacked = stack_layers(variables)
+    arch = "hf/videomae" if make is classifier else "hf/videomae_pretrain"
+    a = pretrained.to_state_dict(plain, variables, arch=arch, clip=CLIP)
+    b = pretrained.to_state_dict(scanned, stacked, arch=arch, clip=CLIP)
+    assert_equal(a, b)
+    pretrained.save_pretrained(tmp_path / "s", scanned, stacked, INFO)
+    again, back, _ = pretrained.from_pretrained(tmp_path / "s")
+    assert again.scan_layers
+    assert_equal(back, stacked)
+    again, back, _ = pretrained.from_pretrained(tmp_path / "s", scan_layers=False)
+    assert_equal(back, variables)
+
+
+# --- heads ------------------------------------------------------------------------------------------
+
+
+def test_another_number_of_classes_makes_a_fresh_head_and_says_so(exported, caplog):
+    with caplog.at_level(logging.INFO, "jaxvid"):
+        model, variables, info = pretrained.from_pretrained(exported[0], num_classes=7)
+    assert model.num_classes == 7
+    assert info["fresh"] == ["head/bias", "head/kernel"] and info["class_names"] is None
+    assert info["waived"].keys() == {"classifier.weight", "classifier.bias"}
+    assert "FRESH, train before use: head" in caplog.text
+    assert "3 classes in the checkpoint, 7 asked" in caplog.text
+    assert_equal(variables["params"]["encoder"], exported[2]["params"]["encoder"])
+    kernel = variables["params"]["head"]["kernel"]
+    assert kernel.shape == (32, 7) and np.std(kernel) > 0
+    again = pretrained.from_pretrained(exported[0], num_classes=7)[1]
+    np.testing.assert_array_equal(again["params"]["head"]["kernel"], kernel)
+    other = pretrained.from_pretrained(exported[0], num_classes=7, seed=1)[1]
+    assert np.any(other["params"]["head"]["kernel"] != kernel)
+    assert np.isfinite(logits(model, variables)).all()
+
+
+def test_the_same_number_of_classes_keeps_the_head(exported):
+    _, variables, info = pretrained.from_pretrained(exported[0], num_classes=3)
+    assert info["fresh"] == [] and info["class_names"] == INFO["class_names"]
+    assert_equal(variables, exported[2])
+
+
+def test_a_head_exported_fresh_is_still_fresh(exported, tmp_path):
+    made = pretrained.from_pretrained(exported[0], num_classes=7)
+    pretrained.save_pretrained(tmp_path / "fresh", *made)
+    _, variables, info = pretrained.from_pretrained(tmp_path / "fresh")
+    assert info["fresh"] == ["head/bias", "head/kernel"]
+    assert_equal(variables, made[1])
+    model = classifier(num_classes=7)
+    _, report = pretrained.load_into(model, variables["params"], tmp_path / "fresh")
+    assert set(report.fresh) == set(info["fresh"])
+    made[2]["fresh"] = []  # what training does
+    pretrained.save_pretrained(tmp_path / "fresh", *made)
+    assert pretrained.from_pretrained(tmp_path / "fresh")[2]["fresh"] == []
+
+
+def test_fresh_leaves_start_as_the_model_starts_them(exported):
+    model, variables, _ = pretrained.from_pretrained(exported[0], num_classes=7, seed=5)
+    init = model.init(jax.random.key(5), {"video": video(1)}, train=False)
+    for name, leaf in init["params"]["head"].items():  # compiled or not: equal but for rounding
+        np.testing.assert_allclose(variables["params"]["head"][name], leaf, rtol=1e-5)
+
+
+# --- from pretraining -------------------------------------------------------------------------------
+
+
+def test_asking_for_classes_starts_a_classifier_from_a_pretraining(own_pretraining):
+    folder, _, variables = own_pretraining
+    for options in ({"num_classes": 2}, {"num_classes": 2, "arch": "videomae"}):
+        model, back, info = pretrained.from_pretrained(folder, **options)
+        assert pretrained.model_name(model) == "videomae" and model.num_classes == 2
+        assert info["fresh"] == ["fc_norm/bias", "fc_norm/scale", "head/bias", "head/kernel"]
+        for block in ("block_0", "block_1"):
+            assert_equal(back["params"]["encoder"][block], variables["params"]["encoder"][block])
+    model, back, _ = pretrained.from_pretrained(folder)
+    assert pretrained.model_name(model) == "videomae_pretrain"
+    assert_equal(back, variables)
+
+
+def test_impossible_wishes_are_refused(own_pretraining, exported):
+    with pytest.raises(ConfigError, match="no classes; model 'videomae' needs num_classes"):
+        pretrained.from_pretrained(own_pretraining[0], arch="videomae")
+    with pytest.raises(ConfigError, match="'videomae_pretrain' has no classes; leave num_classes"):
+        pretrained.from_pretrained(own_pretraining[0], arch="videomae_pretrain", num_classes=2)
+    with pytest.raises(ConversionError, match="'videomae' cannot start model 'videomae_pretrain'"):
+        pretrained.from_pretrained(exported[0], arch="videomae_pretrain")
+    with pytest.raises(ConfigError, match="no field 'dropp'.*Did you mean 'dropout'"):
+        pretrained.from_pretrained(exported[0], dropp=0.1)
+
+
+def test_a_checkpoint_of_another_shape_lists_every_difference(exported):
+    with pytest.raises(ConversionError) as caught:
+        pretrained.from_pretrained(exported[0], depth=3, mlp_ratio=4.0)
+    text = str(caught.value)
+    assert (
+        "(hf/videomae) to model 'videomae' does not fit: 15 missing, 0 left over, 6 of anoth"
+        in text
+    )
+    assert (
+        "encoder/block_2/norm1/scale (32,)  <- videomae.encoder.layer.2.layernorm_before.w" in text
+    )
+    assert "videomae.encoder.layer.1.intermediate.dense.weight (64, 32)" in text
+
+
+def test_the_number_of_frames_and_the_size_are_free(exported):
+    model, variables, _ = pretrained.from_pretrained(exported[0])
+    x = np.zeros((1, 8, 24, 32, 3), np.float32)
+    assert model.apply(variables, {"video": x}, train=False)["logits"].shape == (1, 3)
+
+
+# --- into given parameters ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_load_into_fills_given_parameters(exported, scan_layers, shapes_only):
+    model = classifier(num_classes=5, scan_layers=scan_layers)
+    init = model.init(jax.random.key(3), {"video": video(1)}, train=False)["params"]
+    given = jax.eval_shape(lambda: init) if shapes_only else init
+    params, report = pretrained.load_into(model, given, exported[0])
+    assert jax.tree.structure(params) == jax.tree.structure(init)
+    assert set(report.fresh) == {"head/kernel", "head/bias"}
+    assert params["head"]["kernel"] is given["head"]["kernel"] or scan_layers
+    encoder = unstack_layers(params)["encoder"]
+    assert_equal(encoder, exported[2]["params"]["encoder"])
+    assert any("FRESH" in line for line in report.lines())
+
+
+def test_load_into_takes_a_pretraining(own_pretraining):
+    model = classifier(pool="token")
+    shapes = pretrained.variable_shapes(model, CLIP)["params"]
+    params, report = pretrained.load_into(model, shapes, own_pretraining[0])
+    assert set(report.fresh) == {"head/kernel", "head/bias"}  # the encoder's norm is used
+    assert_equal(params["encoder"], own_pretraining[2]["params"]["encoder"])
+
+
+def test_load_into_refuses_a_model_of_another_shape(exported):
+    model = classifier(depth=1)
+    shapes = pretrained.variable_shapes(model, CLIP)["params"]
+    with pytest.raises(ConversionError, match="0 missing, 15 left over"):
+        pretrained.load_into(model, shapes, exported[0])
+
+
+def test_ones_own_weights_are_merged_by_what_they_are():
+    model = classifier()
+    shapes = pretrained.variable_shapes(model, CLIP)["params"]
+    same = random_variables(model)["params"]
+    params, report = pretrained.merge_weights(shapes, same, what="runs/a, step 3")
+    assert_equal(params, same)
+    assert not report.fresh
+    other = random_variables(classifier(num_classes=9))["params"]
+    params, report = pretrained.merge_weights(same, other, what="runs/a, step 3")
+    assert set(report.fresh) == {"head/kernel", "head/bias"}
+    assert params["head"]["bias"] is same["head"]["bias"]
+    before = random_variables(autoencoder())["params"]
+    params, report = pretrained.merge_weights(stack_layers(same), before, what="runs/p, step 9")
+    assert set(report.fresh) == {"fc_norm/bias", "fc_norm/scale", "head/bias", "head/kernel"}
+    assert "encoder/norm/bias" in report.waived and "mask_token" in report.waived
+    assert_equal(unstack_layers(params)["encoder"]["block_1"], before["encoder"]["block_1"])
+    with pytest.raises(
+        ConversionError, match="runs/b, step 1 does not fit: 15 missing, 0 left over"
+    ):
+        pretrained.merge_weights(
+            same, random_variables(classifier(depth=1))["params"], what="runs/b, step 1"
+        )
+
+
+# --- transformers ------------------------------------------------------------------------------------
+
+
+def hf_model(kind, **options):
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        image_size=16,
+        num_frames=4,
+        patch_size=8,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=24,
+        initializer_range=0.3,
+        **options,
+    )
+    model = getattr(transformers, kind)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases and norms are not to be 0 and 1
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def hf_logits(model, **inputs):
+    import torch
+
+    pixels = torch.from_numpy(video()).permute(0, 1, 4, 2, 3)
+    with torch.no_grad():
+        return model(pixels, **inputs).logits.numpy()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("mean", [True, False])
+def test_transformers_models_are_read_with_the_same_logits(tmp_path, mean):
+    theirs = hf_model("VideoMAEForVideoClassification", use_mean_pooling=mean, num_labels=3)
+    theirs.save_pretrained(tmp_path)
+    model, variables, info = pretrained.from_pretrained(tmp_path)
+    np.testing.assert_allclose(logits(model, variables), hf_logits(theirs), atol=1e-5)
+    assert info["fresh"] == [] and info["waived"] == {}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("sharded", [False, True])
+def test_transformers_bin_files_and_shards_are_read(tmp_path, sharded):
+    theirs = hf_model("VideoMAEForVideoClassification", num_labels=3)
+    size = "20KB" if sharded else "5GB"
+    theirs.save_pretrained(tmp_path, safe_serialization=sharded, max_shard_size=size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) is sharded
+    model, variables, _ = pretrained.from_pretrained(tmp_path)
+    np.testing.assert_allclose(logits(model, variables), hf_logits(theirs), atol=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "options", [{}, {"pool": "token"}, {"layer_scale": 0.1}, {"qkv_bias": "none"}]
+)
+def test_transformers_reads_an_export_with_the_same_logits(tmp_path, options):
+    transformers = pytest.importorskip("transformers")
+    model = classifier(**options)
+    variables = random_variables(model)
+    pretrained.save_pretrained(tmp_path / "export", model, variables, INFO)
+    load = transformers.AutoModelForVideoClassification.from_pretrained
+    theirs, report = load(tmp_path / "export", output_loading_info=True)
+    assert type(theirs).__name__ == "VideoMAEForVideoClassification"
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    np.testing.assert_allclose(hf_logits(theirs.eval()), logits(model, variables), atol=1e-5)
+    assert theirs.config.id2label == {0: "walk", 1: "run", 2: "fight"}
+    processor = transformers.VideoMAEImageProcessor.from_pretrained(tmp_path / "export")
+    clip = np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), np.uint8)
+    pixels = processor(list(clip), return_tensors="np")["pixel_values"][0]  # (T, C, H, W)
+    cropped = clip[:, 2:18, 4:20] / 255
+    expected = (cropped - PREPROCESSING["mean"]) / PREPROCESSING["std"]
+    np.testing.assert_allclose(pixels.transpose(0, 2, 3, 1), expected, atol=1e-5)
+
+
+@pytest.mark.torch
+def test_pretraining_models_go_both_ways(tmp_path):
+    torch = pytest.importorskip("torch")
+    theirs = hf_model("VideoMAEForPreTraining", use_mean_pooling=False)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model, variables, info = pretrained.from_pretrained(tmp_path / "theirs")
+    mask = np.tile([True, False, True, True], (2, 2))  # (N, tokens)
+    inputs = {"video": video(), "tube_mask": mask}
+    painted = np.asarray(model.apply(variables, inputs, train=False)["logits"])
+    expected = hf_logits(theirs, bool_masked_pos=torch.from_numpy(mask))
+    np.testing.assert_allclose(painted, expected, atol=2e-5)
+    pretrained.save_pretrained(tmp_path / "ours", model, variables, info)
+    again, report = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    got = hf_logits(again.eval(), bool_masked_pos=torch.from_numpy(mask))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
