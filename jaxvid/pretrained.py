@@ -41,14 +41,13 @@ from jaxvid.convert import (
 )
 from jaxvid.convert.apply import Report
 from jaxvid.convert.reading import Checkpoint
-from jaxvid.convert.rules import patterns
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConfigError, ConversionError, nearest
+from jaxvid.core.files import plain
 from jaxvid.core.tree import flatten, unflatten
 from jaxvid.nn.transformer import stack_layers, unstack_layers
 
 log = logging.getLogger("jaxvid")
-HEAD = ("head/{leaf:.+}",)  # what depends on the number of classes, unless the table says otherwise
 
 
 def create_model(
@@ -180,7 +179,7 @@ def merge_weights(params: Mapping, weights: Mapping, *, what: str) -> tuple[dict
     targets = flatten(_unstacked(params))
     other = [
         path
-        for path in _heads(targets)
+        for path in source.heads(targets)
         if path in state and state[path].shape != targets[path].shape
     ]
     reason = "another number of classes than in the checkpoint"
@@ -224,11 +223,11 @@ def save_pretrained(
     """Writes a folder that `from_pretrained` reads, and `transformers` too where it has the model.
 
     variables: {"params": …, …}, arrays. info: of `from_pretrained`, or {"preprocessing": …,
-    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std, and "fresh"
-    is kept, so empty it after training. arch: whose keys the weights get, returned; None: Hugging Face's where it has the model, else "jaxvid".
-    Written whole or not at all. Raises FileExistsError when the folder holds anything but an
-    earlier export, ConfigError when info lacks the preprocessing, ConversionError when the format
-    cannot express the model.
+    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std; "fresh" is
+    kept, so empty it after training. arch: whose keys the weights get, which is returned; None:
+    Hugging Face's where it has the model, else "jaxvid". Written whole or not at all. Raises
+    FileExistsError when the folder holds anything but an earlier export, ConfigError when info
+    lacks the preprocessing, ConversionError when the format cannot express the model.
     """
     arch = arch or getattr(_table(model_name(model)), "EXPORT", source.NATIVE)
     made, description = _written(model, variables, info, arch)
@@ -252,7 +251,9 @@ def save_weights(
     made, description = _written(model, variables, info, arch)
     with export_folder.new_file(path) as file:
         if path.suffix == ".safetensors":
-            safetensors_file.write(file, made.state, {source.NATIVE: json.dumps(description)})
+            safetensors_file.write(
+                file, made.state, {source.NATIVE: json.dumps(plain(description))}
+            )
         else:
             torch_file.write(file, made.state)
 
@@ -293,7 +294,7 @@ def variable_shapes(model: nn.Module, clip: source.Clip) -> dict:
 
 def _initialiser(model: nn.Module, clip: source.Clip):
     """key -> variables of the model in the layout of the tables, one entry a layer."""
-    plain = model.clone(scan_layers=False) if _is_scanned(model) else model
+    unrolled = model.clone(scan_layers=False) if _is_scanned(model) else model
     name = model_name(model)
     inputs = {"video": apply.ShapeOnly((1, *clip), np.dtype("float32"))}
     if hasattr(_table(name), "example_inputs"):
@@ -301,7 +302,7 @@ def _initialiser(model: nn.Module, clip: source.Clip):
 
     def init(key):
         zeros = {n: jnp.zeros(x.shape, x.dtype) for n, x in inputs.items()}
-        return plain.init({"params": key, "dropout": key}, zeros, train=False)
+        return unrolled.init({"params": key, "dropout": key}, zeros, train=False)
 
     return init
 
@@ -345,7 +346,7 @@ def _plan(checkpoint: Checkpoint, name: str, num_classes: int | None) -> tuple[d
         raise ConfigError(f"model {name!r} has no classes; leave num_classes out")
     if there is not None and there != num_classes:
         reason = f"{there} classes in the checkpoint, {num_classes} asked"
-        fresh |= dict.fromkeys(_head_patterns(name), reason)
+        fresh |= dict.fromkeys(source.head_patterns(name), reason)
     return {**arguments, "num_classes": num_classes}, fresh, dropped
 
 
@@ -362,7 +363,7 @@ def _model_to_build(checkpoint: Checkpoint, arch: str | None, num_classes: int |
 
 
 def _info(checkpoint: Checkpoint, name: str, model: nn.Module, report: Report) -> dict:
-    own_head = not any(path in report.fresh for path in _heads(report.fresh))
+    own_head = not source.heads(report.fresh)
     return {
         **checkpoint.info,
         "class_names": checkpoint.info.get("class_names") if own_head else None,
@@ -422,17 +423,6 @@ def _is_plain(value: Any) -> bool:
 
 def _table(name: str):
     return source.table(name) if source.has_table(name) else None
-
-
-def _head_patterns(name: str) -> tuple[str, ...]:
-    return getattr(_table(name), "HEAD", HEAD)
-
-
-def _heads(paths) -> list[str]:
-    """Those that are of a head, by any table's word."""
-    texts = {text for name in lookup.names("conversion") for text in _head_patterns(name)} | {*HEAD}
-    found = [pattern for text in texts for pattern in patterns(text)]
-    return [path for path in paths if any(p.match(path) is not None for p in found)]
 
 
 def _is_scanned(model: nn.Module) -> bool:

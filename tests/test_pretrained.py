@@ -178,6 +178,48 @@ def test_scanned_layers_convert_in_both_directions(make, tmp_path):
     assert_equal(back, variables)
 
 
+MY_NET = """
+import flax.linen as nn
+
+VARIANTS = {"test": dict(width=4)}
+
+
+class MyNet(nn.Module):
+    num_classes: int
+    width: int = 4
+    strides: tuple = (1, 2)
+
+    @nn.compact
+    def __call__(self, inputs, *, train):
+        x = nn.Dense(self.width, name="stem")(inputs["video"].mean((1, 2, 3)))
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+        return {"logits": nn.Dense(self.num_classes, name="head")(x)}
+
+
+MODULE = MyNet
+
+
+def build(num_classes, *, variant="test", **overrides):
+    return MyNet(num_classes, **(VARIANTS[variant] | overrides))
+"""
+
+
+def test_a_model_of_ones_own_is_saved_and_loaded_with_its_statistics(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mynet.py").write_text(MY_NET)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = pretrained.create_model("mine.mynet", num_classes=3)
+    variables = random_variables(model)
+    assert variables.keys() == {"params", "batch_stats"}
+    pretrained.save_pretrained(tmp_path / "export", model, variables, INFO)
+    again, back, info = pretrained.from_pretrained(tmp_path / "export")
+    assert again == model and info["model"] == "mine.mynet"
+    assert_equal(back, variables)
+    _, back, info = pretrained.from_pretrained(tmp_path / "export", num_classes=5)
+    assert info["fresh"] == ["head/bias", "head/kernel"]
+    assert_equal(back["batch_stats"], variables["batch_stats"])
+
+
 # --- heads ------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ an optional "__metadata__" of texts, then the numbers, little-endian.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -78,3 +79,6 @@ def write(
     texts = {"format": "pt", **(metadata or {})}
     arrays = {key: np.asarray(value, order="C") for key, value in state.items()}
     safetensors.numpy.save_file(arrays, path, texts)
+    mask = os.umask(0)  # the package makes files that only their owner can read
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)

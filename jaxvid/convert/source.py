@@ -15,12 +15,13 @@ from types import ModuleType
 from typing import Any
 
 from jaxvid.convert import apply
-from jaxvid.convert.rules import Entry, leaf
+from jaxvid.convert.rules import Entry, leaf, patterns
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConversionError, UnknownNameError, nearest
 
 Clip = tuple[int, int, int, int]  # T, H, W, C
 NATIVE = "jaxvid"
+HEAD = ("head/{leaf:.+}",)  # of models without a table
 NATIVE_ENTRIES = (leaf("{path:.+}", "{path}"),)
 
 
@@ -86,6 +87,18 @@ def transfers(model: str) -> Mapping[str, Transfer]:
 def has_table(model: str) -> bool:
     """Whether `jaxvid/convert/<model>.py` exists."""
     return model in lookup.names("conversion")
+
+
+def head_patterns(model: str) -> tuple[str, ...]:
+    """Path patterns of the leaves that depend on the number of classes."""
+    return table(model).HEAD if has_table(model) else HEAD
+
+
+def heads(paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are of a head, by any table's word."""
+    texts = {*HEAD, *(text for name in lookup.names("conversion") for text in head_patterns(name))}
+    found = [pattern for text in texts for pattern in patterns(text)]
+    return [path for path in paths if any(p.match(path) is not None for p in found)]
 
 
 def all_sources() -> list[Found]:

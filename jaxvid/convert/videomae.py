@@ -219,6 +219,7 @@ def _original_clip(config: Mapping[str, Any]) -> Clip:
 
 
 def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
+    # norm_layer stays what the repository's factories have: its files carry no epsilon.
     return {
         "img_size": clip[1],
         "all_frames": clip[0],
@@ -233,7 +234,6 @@ def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]
         "init_values": arguments["layer_scale"] or 0.0,
         "use_mean_pooling": arguments["pool"] == "mean",
         "num_classes": arguments["num_classes"],
-        "norm_layer": f"LayerNorm(eps={arguments['norm_eps']})",
     }
 
 

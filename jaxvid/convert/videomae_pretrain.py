@@ -128,7 +128,6 @@ def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]
         "mlp_ratio": arguments["mlp_ratio"],
         "qkv_bias": arguments["qkv_bias"] != "none",
         "init_values": arguments["layer_scale"] or 0.0,
-        "norm_layer": f"LayerNorm(eps={arguments['norm_eps']})",
     }
 
 

@@ -101,4 +101,4 @@ class Reader(reader.Reader):
 def _text(error: Exception) -> str:
     """Its first line, without the time and the place in decord's source."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^\[[0-9:]+\] \S+:[0-9]+: ", "", line)
+    return re.sub(r"^(\[[0-9:]+\] \S+:[0-9]+: )+", "", line)

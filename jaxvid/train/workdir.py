@@ -30,11 +30,12 @@ _PACKAGES = "jaxvid jax jaxlib flax optax orbax-checkpoint grain av decord numpy
 def open_for_training(workdir: Path, config: dict, difference: Callable) -> None:
     """Makes the folder, or checks that it belongs to this recipe; writes config.json, environment.json.
 
-    `difference(old, new)` lists changed fields. Raises CheckpointError with them, ConfigError when
-    the folder cannot be written.
+    `difference(old, new)` lists changed fields. A run that never came to a checkpoint has nothing to
+    lose and may be another. Raises CheckpointError with the difference, ConfigError when the folder
+    cannot be written.
     """
     path = workdir / "config.json"
-    if path.exists():
+    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
         refuse_another_recipe(workdir, config, difference)
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,8 @@ def test_there_and_back(tmp_path):
         assert read[key].dtype == value.dtype and read[key].shape == value.shape
         np.testing.assert_array_equal(read[key], value)
     np.testing.assert_array_equal(safetensors.numpy.load_file(path)["a"], state["a"])
+    (tmp_path / "plain").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_bfloat16_is_read(tmp_path):

@@ -22,6 +22,9 @@ def test_a_new_workdir_gets_config_and_environment(tmp_path):
 
 def test_run_length_and_evaluation_may_change_the_recipe_may_not(tmp_path):
     folder.open_for_training(tmp_path, CONFIG, difference)
+    folder.open_for_training(tmp_path, changed("optim", "learning_rate", 0.3), difference)
+    folder.open_for_training(tmp_path, CONFIG, difference)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     folder.open_for_training(tmp_path, changed("run", "steps", 9), difference)
     folder.open_for_training(tmp_path, changed("eval", "clips", 5), difference)
     with pytest.raises(CheckpointError, match="belongs to a run with another recipe") as error:
