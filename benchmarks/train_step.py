@@ -157,7 +157,9 @@ def main():
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, {DTYPE.__name__}, batch {args.batch}, {args.rounds} rounds")
+    print(
+        f"{jax.devices()[0].device_kind}, {DTYPE.__name__}, batch {args.batch}, {args.rounds} rounds"
+    )
     print("ratio = PyTorch's time / jaxvid's: above 1 jaxvid is faster")
     for task in args.tasks:
         for variant in args.variants:

@@ -158,9 +158,7 @@ def task(c: ConfigDict, num_classes: int) -> Task:
     inputs = {VIDEO: clip}
     if kind == "masked":
         tokens = _grid(c, model)
-        inputs["tube_mask"] = jax.ShapeDtypeStruct(
-            (1, math.prod(tokens)), jnp.bool_
-        )
+        inputs["tube_mask"] = jax.ShapeDtypeStruct((1, math.prod(tokens)), jnp.bool_)
 
     def init(rng):
         zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in inputs.items()}

@@ -151,7 +151,9 @@ class ScheduledEvaluator:
         metrics, rows = self._measure(variables)
         self.measured = (step, (metrics, rows))
         numbers = {k: v for k, v in metrics.items() if isinstance(v, float)}
-        log.info("step %d, %s: %s", step, split, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items()))
+        log.info(
+            "step %d, %s: %s", step, split, ", ".join(f"{k} {v:.4f}" for k, v in numbers.items())
+        )
         if self._draw:
             self._draw(step, variables)
         return split, numbers
@@ -171,7 +173,9 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
             return finish(sums), None
         rows = runner.collect_rows(step, variables, batches, setting.to_device, **how)
         if not len(rows[ROW]):
-            raise DataError(f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded")
+            raise DataError(
+                f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded"
+            )
         labels = rows[LABEL][:, 0]
         names = setting.val_index.class_names
         return classification_metrics(rows["probabilities"], labels, names), rows

@@ -193,7 +193,9 @@ def _say_what_next(command: str, workdir: Path, early: EarlyStop) -> None:
     log.info("  change anything:   %s --config.optim.learning_rate=3e-4 --workdir OTHER", command)
     log.info("  all fields:        jaxvid config RECIPE")
     log.info("  your own videos:   lay them out as DIR/train/CLASS/* and DIR/val/CLASS/*, then")
-    log.info("                     … --config.data.dataset=folder --config.data.root=DIR --workdir NEW")
+    log.info(
+        "                     … --config.data.dataset=folder --config.data.root=DIR --workdir NEW"
+    )
 
 
 def _fingerprint(index: DatasetIndex) -> str:

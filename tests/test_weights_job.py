@@ -25,7 +25,11 @@ def data(tmp_path_factory):
 
 def run(recipe, data, workdir, *more):
     words = ["--config", recipe, "--workdir", str(workdir), f"--config.data.root={data}"]
-    words += ["--config.run.steps=2", "--config.data.batch_size=8", "--config.run.tensorboard=false"]
+    words += [
+        "--config.run.steps=2",
+        "--config.data.batch_size=8",
+        "--config.run.tensorboard=false",
+    ]
     return main([*words, "--config.run.log_every_steps=1", *more])
 
 
@@ -90,7 +94,9 @@ def test_a_public_folder_is_fine_tuned_and_evaluated(folder, data, tmp_path):
     assert json.loads((tmp_path / "e" / "eval" / "val.json").read_text())["n"] == 4
 
 
-def test_a_pretrained_autoencoder_is_not_evaluated_as_a_classifier(pretrained, data, tmp_path, capsys):
+def test_a_pretrained_autoencoder_is_not_evaluated_as_a_classifier(
+    pretrained, data, tmp_path, capsys
+):
     recipe = "configs/videomae_rwf.py:test"
     more = ["--mode", "eval", f"--config.eval.checkpoint={pretrained}"]
     assert run(recipe, data, tmp_path / "e", *more) == 1

@@ -73,7 +73,7 @@ class Reader(reader.Reader):
                 return video.get_batch(needed).asnumpy()
             return self._read_through(video, needed)
         except _DECORD_ERRORS as error:
-            raise self._error(f"decord says: {_text(error)}", int(needed[-1])) from error
+            raise self._error(f"decord says: {self._text(error)}", int(needed[-1])) from error
 
     def _source(self) -> str | io.BytesIO:
         if self._stream_index is None:
@@ -97,8 +97,8 @@ class Reader(reader.Reader):
                 out[rows[index]] = frame.asnumpy()
         return out
 
-
-def _text(error: Exception) -> str:
-    """Its first line, without the time and the place in decord's source."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^(\[[0-9:]+\] \S+:[0-9]+: )+", "", line)
+    def _text(self, error: Exception) -> str:
+        """Its first line, without the time, the place in decord's source and the path."""
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = re.sub(r"^(\[[0-9:]+\] \S+:[0-9]+: )+", "", line)
+        return line.replace(f"[{self.path}]", "").strip()

@@ -230,7 +230,7 @@ class Reader(reader.Reader):
         except packets.TruncatedError as error:
             raise self._error(str(error)) from error
         except (av.error.InvalidDataError, av.error.EOFError) as error:
-            raise self._error(f"it is not a video, or damaged{_hint(self.path)}", frame) from error
+            raise self._error("it is not a video, or damaged", frame) from error
         except _AV_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise self._error(f"FFmpeg says: {reason}", frame) from error
@@ -256,12 +256,3 @@ def _orientation(frame: av.VideoFrame) -> Orientation:
     if matrix is None:
         return Orientation()
     return Orientation.from_matrix(np.frombuffer(bytes(matrix), np.int32))
-
-
-def _hint(path: str) -> str:
-    """Says so if the file is text: an error page saved in place of a video is the usual case."""
-    with open(path, "rb") as file:
-        start = file.read(60)
-    if start and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
-        return f"; it holds text: {start[:40].decode('ascii')!r}"
-    return ""

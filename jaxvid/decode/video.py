@@ -7,6 +7,7 @@ Frame numbers count the decoded frames in the order in which they are shown, so 
 at a variable frame rate. Pixels are taken as stored: a sample aspect ratio is not applied.
 """
 
+import builtins
 import importlib
 import numbers
 import os
@@ -44,12 +45,26 @@ def open(
 
 
 def _check_file(path: str, backend: str) -> None:
+    """Finds what libav says badly or, for a playlist, only after minutes of waiting."""
+    start = None
     try:
         status = os.stat(path)
+        if stat.S_ISREG(status.st_mode):  # a pipe would lose what is read here
+            with builtins.open(path, "rb") as file:
+                start = file.read(60)
     except FileNotFoundError:
         raise DecodeError(path, None, backend, "there is no such file") from None
     except (OSError, ValueError) as error:
-        reason = f"the file cannot be looked at: {getattr(error, 'strerror', None) or error}"
+        reason = f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
         raise DecodeError(path, None, backend, reason) from error
-    if stat.S_ISREG(status.st_mode) and not status.st_size:
+    if start == b"":
         raise DecodeError(path, None, backend, "the file is empty (0 bytes)")
+    if start and _is_text(start):
+        text = start[:40].decode("ascii")
+        raise DecodeError(path, None, backend, f"it is no video, it holds text: {text!r}")
+
+
+def _is_text(start: bytes) -> bool:
+    """An error page or a list in place of a video. YUV4MPEG is a video that begins with text."""
+    printable = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start)
+    return printable and not start.startswith(b"YUV4MPEG2")

@@ -54,12 +54,29 @@ class TestSameAsPyav:
         [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx")],
     )
     def test_every_frame_of_many_groups(self, tmp_path, write_video, numbered, name, codec):
-        options = {"g": "5", "qmin": "1", "qmax": "2"}
+        options = {"g": "5", "qmin": "1", "qmax": "2"} if codec == "mpeg4" else {"g": "5"}
         path = write_video(tmp_path / name, numbered.frames(20), 10, codec, options=options)
         with video.open(path, backend="decord") as reader:
             assert numbered.read(reader.frames_at(np.arange(20))) == list(range(20))
             assert numbered.read(reader.frames_at([13, 2, 13])) == [13, 2, 13]
             assert numbered.read(reader.frames_at([19])) == [19]
+
+
+def test_far_apart_in_one_group_without_times(tmp_path, write_video, numbered):
+    options = {"g": "100", "qmin": "1", "qmax": "2", "bf": "2"}
+    path = write_video(tmp_path / "a.avi", numbered.frames(40), 10, "mpeg4", options=options)
+    with video.open(path, backend="decord") as reader:
+        assert numbered.read(reader.frames_at([2, 17, 18, 39])) == [2, 17, 18, 39]
+
+
+def test_frames_made_up_by_decord_are_an_error(tmp_path, write_video, numbered):
+    """It cannot rewind a transport stream and would give the last frame again and again."""
+    path = write_video(tmp_path / "a.ts", numbered.frames(40), options={"g": "10"})
+    with (
+        video.open(path, backend="decord") as reader,
+        pytest.raises(DecodeError, match="decord says: You have received more than 4 duplicate fr"),
+    ):
+        reader.frames_at([0, 39])
 
 
 def test_a_container_that_over_reports_does_not_hang(tmp_path, write_video, numbered):

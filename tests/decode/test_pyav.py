@@ -1,3 +1,4 @@
+import os
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -84,6 +85,7 @@ class TestRealClips:
             small = reader.frames_at([2])[0]
             assert small.shape == (reader.meta.height, reader.meta.width, 3)
             assert min(small.shape[:2]) == 112
+            assert max(small.shape[:2]) == {"arm_wrestling.mp4": 149, "rotation_90.mov": 199}[name]
         assert small.shape[0] / small.shape[1] == pytest.approx(meta.height / meta.width, rel=0.01)
         size = small.shape[1::-1]
         expected = np.asarray(Image.fromarray(whole).resize(size, Image.BILINEAR)).astype(int)
@@ -368,6 +370,52 @@ class TestEarlyEnd:
         (tmp_path / "b.h264").write_bytes(whole.read_bytes()[second:])
         with video.open(tmp_path / "b.h264") as reader:
             assert numbered.read(reader.frames_at([0])) == [10]
+
+    def test_frames_that_lack_what_they_refer_to_are_left_out(self, tmp_path, write_video):
+        """Cut at a key frame of an open group: the frames shown before it need the group before.
+        However many of them the decoder gives, frames are numbered as it gives them."""
+        noise = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+        options = {
+            "x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"
+        }
+        whole = write_video(tmp_path / "a.mkv", noise, options=options)
+        with av.open(str(whole)) as source, av.open(str(tmp_path / "b.mkv"), "w") as target:
+            copy = target.add_stream_from_template(source.streams.video[0])
+            group = -1
+            for packet in source.demux(video=0):
+                group += packet.is_keyframe and packet.size > 0
+                if group > 0 and packet.dts is not None:
+                    packet.stream = copy
+                    target.mux(packet)
+        expected = decoded_through(tmp_path / "b.mkv")
+        with video.open(tmp_path / "b.mkv") as reader:
+            assert not reader.table.exact
+            got = reader.frames_at(np.arange(reader.meta.num_frames))
+            np.testing.assert_array_equal(got[: len(expected)], expected)
+            assert reader.meta.num_frames == len(expected) + reader.missing_frames
+
+
+def open_files():
+    return [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if _is_open(n)]
+
+
+def _is_open(number):
+    return os.path.exists(f"/proc/self/fd/{number}")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's list of open files")
+def test_no_file_stays_open(tmp_path, write_video, numbered):
+    path = write_video(tmp_path / "a.avi", numbered.frames(20), 10, "mpeg4")
+    broken = write_streams(tmp_path / "b.mp4")
+    errors = []  # each holds its traceback and so every frame of it, as a log would
+    for _ in range(3):
+        with video.open(path) as reader:
+            for index in (15, 3, 8):  # going back reopens an AVI
+                reader.frames_at([index])
+        with pytest.raises(DecodeError) as info:
+            video.open(broken)
+        errors.append(info)
+    assert not [name for name in open_files() if str(tmp_path) in name]
 
 
 def test_errors_of_ffmpeg_do_not_leak(tmp_path, write_video, numbered, monkeypatch):

@@ -160,6 +160,17 @@ def test_scanned_layers_start_differently():
     assert float(jnp.abs(kernel[0] - kernel[1]).min()) > 0
 
 
+def test_what_layers_put_out_can_be_captured_in_both_layouts():
+    params = parameters(stack())
+    options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+    _, plain = apply(stack(), params, **options)
+    _, scanned = apply(stack(scan_layers=True), stack_layers(params), **options)
+    layers = scanned["intermediates"]["blocks"]["__call__"][0]
+    for i in range(2):
+        layer = plain["intermediates"][f"block_{i}"]["__call__"][0]
+        np.testing.assert_allclose(layers[i], layer, atol=1e-5)
+
+
 class Rate(nn.Module):
     """Instead of a block: adds its drop-path rate."""
 
