@@ -13,11 +13,11 @@ from jaxvid.config import default
 
 def get_config():
     c = default()
-    c.run.epochs = 12.0
+    c.run.epochs = 10.0
     c.run.log_every_steps = 25
 
     c.data.dataset = "synthetic"
-    c.data.batch_size = 32
+    c.data.batch_size = 16
     c.data.num_frames = 8
     c.data.size = 48
     c.data.train_transforms = ({"name": "random_resized_crop", "size": 48, "scale": (0.7, 1.0)},)
@@ -31,9 +31,9 @@ def get_config():
     c.model.overrides.mlp_ratio = 4.0
     c.model.overrides.head_init_scale = 1.0  # 0.001 is for fine-tuning
 
-    c.optim.learning_rate = 2e-3
-    c.optim.warmup_epochs = 1.2
+    c.optim.learning_rate = 1e-3
+    c.optim.warmup_epochs = 1.0
     c.optim.clip_norm = 1.0
 
-    c.eval.every_epochs = 3.0
+    c.eval.every_epochs = 2.0
     return c

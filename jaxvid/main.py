@@ -29,6 +29,7 @@ USER_ERRORS = (
     DataError,
     DecodeError,
     NonFiniteLossError,
+    OSError,  # a path that is not there, a disk that is full: the message names the file
 )
 
 

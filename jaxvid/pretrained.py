@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvid import workdir_weights
 from jaxvid.convert import (
     apply,
     export_folder,
@@ -83,8 +84,8 @@ def from_pretrained(
 ) -> tuple[nn.Module, dict, dict]:
     """(model, variables, info) of a checkpoint.
 
-    path: a Hugging Face folder, a folder of `save_pretrained`, or a file of weights (.safetensors,
-    .pth, .pt, .bin). arch: for a file, what it is of: a name as "videomae/pretrain", or a model's
+    path: a Hugging Face folder, a folder of `save_pretrained`, a workdir of one's own training (its
+    last checkpoint), or a file of weights (.safetensors, .pth, .pt, .bin). arch: for a file, what it is of: a name as "videomae/pretrain", or a model's
     plain name, which finds the reference by the keys; for any checkpoint, the model to start with
     it ("videomae" from a pretraining). config: of the reference, where a file's weights do not tell
     it. num_classes: other than the checkpoint's makes a fresh head, drawn from `seed` and said in
@@ -93,7 +94,10 @@ def from_pretrained(
     Raises FileNotFoundError, UnknownNameError, ConfigError, and ConversionError listing every
     difference when checkpoint and model do not fit.
     """
-    checkpoint = reading.from_path(path, arch, config)
+    if workdir_weights.is_workdir(path):
+        checkpoint = workdir_weights.read(path)
+    else:
+        checkpoint = reading.from_path(path, arch, config)
     name = _model_to_build(checkpoint, arch, num_classes)
     return from_checkpoint(checkpoint, name, num_classes=num_classes, seed=seed, **overrides)
 

@@ -2,11 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import _write_video
 
 import jaxvid
+from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.cli import convert
 from jaxvid.main import main
 
 
@@ -43,9 +47,6 @@ def pretrained(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A Hugging Face folder of the test model, as published ones lie on the hub."""
-    import jax
-    import jax.numpy as jnp
-
     model = jaxvid.create_model("videomae", variant="test", num_classes=2)
     clip = jnp.zeros((1, 4, 32, 32, 3))
     variables = model.init(jax.random.key(0), {"video": clip}, train=False)
@@ -74,8 +75,6 @@ def test_fine_tuning_starts_from_ones_own_pretraining(pretrained, data, tmp_path
     assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 0
     text = (tmp_path / "w" / "log.txt").read_text()
     assert "FRESH, train before use" in text and "head/kernel" in text
-    from jaxvid.checkpoint.manager import Checkpoints
-
     with Checkpoints(pretrained / "checkpoints", read_only=True) as source:
         before = source.restore_weights(2)["params"]["encoder"]["block_0"]
     with Checkpoints(tmp_path / "w" / "checkpoints", read_only=True) as target:
@@ -137,3 +136,23 @@ def test_a_batch_the_mesh_does_not_divide(data, tmp_path, capsys):
 def test_clips_of_a_wrong_size_for_the_model(data, tmp_path, capsys):
     assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", "--config.data.size=30") == 1
     assert "must be multiples of the model's tubelet" in capsys.readouterr().err
+
+
+def test_a_workdir_is_a_checkpoint_for_python_and_convert(pretrained, folder, data, tmp_path):
+    workdir, recipe = tmp_path / "w", "configs/videomae_rwf.py:test"
+    assert run(recipe, data, workdir, f"--config.init.checkpoint={folder}") == 0
+    model, variables, info = jaxvid.from_pretrained(workdir)
+    assert info["class_names"] == ["NonFight", "Fight"] and info["fresh"] == []
+    clip = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype(np.float32)
+    logits = model.apply(variables, {"video": clip}, train=False)["logits"]
+    assert convert.run([str(workdir), str(tmp_path / "hub")]) == 0
+    model, variables, _ = jaxvid.from_pretrained(tmp_path / "hub")
+    again = model.apply(variables, {"video": clip}, train=False)["logits"]
+    np.testing.assert_allclose(again, logits, atol=1e-5)
+    assert jaxvid.from_pretrained(pretrained)[2]["model"] == "videomae_pretrain"
+
+
+def test_a_checkpoint_that_is_not_there(data, tmp_path, capsys):
+    more = [f"--config.init.checkpoint={tmp_path / 'no such'}"]
+    assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 1
+    assert "no such" in capsys.readouterr().err

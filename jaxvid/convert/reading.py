@@ -135,7 +135,13 @@ def _checkpoint(
     if config is None:
         if found.source.guess is None:
             raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
-        config = found.source.guess({k: tuple(x.shape) for k, x in state.items()}, beside)
+        try:
+            config = found.source.guess({k: tuple(x.shape) for k, x in state.items()}, beside)
+        except KeyError as error:
+            raise ConversionError(
+                f"{where}: not a checkpoint of {found.arch}: it has no {error.args[0]!r}. Its "
+                f"{len(state)} keys: {', '.join(list(state)[:5])}, …"
+            ) from error
     clip = found.source.clip(config)
     known = dict(found.source.preprocessing(config))
     geometry = {"num_frames": clip[0], "size": clip[1]}
