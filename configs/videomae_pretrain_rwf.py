@@ -50,8 +50,12 @@ def get_config(arg="B"):
     if arg in ("L", "H"):
         c.model.overrides.remat = True
     if arg == "laptop":
-        _smaller(c, size=112, batch_size=16)
+        _smaller(c, size=96, batch_size=32)
+        c.data.num_frames = 8
         c.model.variant = "Ti"
+        c.model.overrides.depth = 6
+        c.run.epochs = 200.0
+        c.optim.warmup_epochs = 10.0
     if arg == "test":
         _smaller(c, size=32, batch_size=4)
         c.data.num_frames = 4

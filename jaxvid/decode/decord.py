@@ -1,8 +1,8 @@
 """Decoding by decord, the other backend (x86-64 Linux and Windows only; no release since 2021).
 
 PyAV reads the facts first (`meta` is the same whatever the backend), because decord alone cannot be
-trusted with them: it counts packets that give no frame, never returns when its seeking runs past
-the real end, lands on other frames than asked where key frames are close or timestamps are absent,
+trusted with them: it counts packets that give no frame, may never return when it seeks past the
+real end, lands on other frames than asked where key frames are close or timestamps are absent,
 and prefers the largest video stream to the first. So it never seeks here. Frames are skipped inside
 the first group of pictures, where skipping is safe, and the video is read through otherwise.
 

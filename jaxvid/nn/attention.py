@@ -21,7 +21,7 @@ log = logging.getLogger("jaxvid")
 
 # Up to so many scores a head, one product over all heads is as fast on CPUs as the loop.
 SHORT = 192 * 192
-CHUNK_QUERIES, MOST_CHUNKS = 512, 8
+CHUNK_QUERIES, MOST_CHUNKS = 256, 8
 CUDNN_DTYPES = ("bfloat16", "float16")
 
 
