@@ -159,25 +159,28 @@ class Stack(nn.Module):
         """(N, L, I) -> (N, L, I)"""
         check_rate("drop path", self.drop_path_rate)
         rates = np.linspace(0.0, self.drop_path_rate, self.depth)
-
-        def layer(block, x, rate):
-            return block(x, rate, train=train)
-
-        if self.remat:
-            layer = nn.remat(layer, prevent_cse=not self.scan_layers)
         if not self.scan_layers:
             for i, rate in enumerate(rates):
-                x = layer(self.block(name=f"block_{i}"), x, float(rate))
+                x = self._layer(train, float(rate))(self.block(name=f"block_{i}"), x)
             return x
+        layer = self._layer(train)
         scanned = nn.scan(
-            lambda block, x, rate: (layer(block, x, rate), None),
+            lambda block, x, *rate: (layer(block, x, *rate), None),
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=0 if self.drop_path_rate else nn.broadcast,
             length=self.depth,
         )
-        rates = jnp.asarray(rates, jnp.float32) if self.drop_path_rate else 0.0
-        return scanned(self.block(name="blocks"), x, rates)[0]
+        # Rates known to be zero stay out of the program: a traced one draws random numbers.
+        varying = [jnp.asarray(rates, jnp.float32)] if self.drop_path_rate else []
+        return scanned(self.block(name="blocks"), x, *varying)[0]
+
+    def _layer(self, train: bool, *fixed_rate: float):
+        """(block, x, *rate) -> x, computed again for the gradient if asked for."""
+
+        def layer(block, x, *rate):
+            return block(x, *fixed_rate, *rate, train=train)
+
+        return nn.remat(layer, prevent_cse=not self.scan_layers) if self.remat else layer
 
 
 def stack_layers(params):

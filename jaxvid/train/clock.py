@@ -10,16 +10,18 @@ class Clock:
     def __init__(self, now: Callable[[], float] = time.perf_counter):
         self._now = now
         self._start = self._mark = now()
-        self._paused = self._waited = self._since_wait = 0.0
+        self._paused = self._waited = 0.0
         self._pause_began: float | None = None
         self._steps = 0
         self.seconds_per_step: float | None = None
 
-    def step(self, waited_seconds: float) -> None:
-        """One more step was dispatched, after the host waited so long for its batch."""
+    def waited(self, seconds: float) -> None:
+        """The host waited so long for a batch."""
+        self._waited += seconds
+
+    def step(self) -> None:
+        """One more step is finished (not merely dispatched: the host runs ahead)."""
         self._steps += 1
-        self._waited += waited_seconds
-        self._since_wait += waited_seconds
 
     def pause(self) -> None:
         """Training stops for evaluation or saving."""
@@ -34,7 +36,7 @@ class Clock:
     def restart(self) -> None:
         """Forget what was counted: called after the first step, whose time is compilation."""
         self._mark, self._steps, self._paused = self._now(), 0, 0.0
-        self._waited = self._since_wait = 0.0
+        self._waited = 0.0
 
     def tick(self, batch_size: int) -> dict[str, float]:
         """The window since the last tick: steps_per_second, clips_per_second, data_wait_share."""

@@ -72,6 +72,7 @@ class Loop:
         self._window = Window()
         self._pending: collections.deque = collections.deque()
         self._owes_evaluation = False
+        self._first_step: int | None = None
 
     def run(self, state: TrainState, step: int) -> tuple[TrainState, int, str]:
         """-> (state, step, reason): reason is "done", "early stop" or the signal's name."""
@@ -89,14 +90,14 @@ class Loop:
             rows = batch[ROW]
             state, sums = self.train_step(state, self.to_device(batch))
             step += 1
-            self.clock.step(self.batches.seconds_waited - waited)
+            self.clock.waited(self.batches.seconds_waited - waited)
             self.progress.step()
             self._pending.append((step, sums, rows))
             if first:
                 jax.block_until_ready(sums)
                 log.info("first step after %.1f s", self.clock.elapsed_seconds())
                 self.clock.restart()
-                first = False
+                self._first_step, first = step, False
             while len(self._pending) > AHEAD:
                 self._settle()
             reason = self._after(step, state)
@@ -108,6 +109,8 @@ class Loop:
         """Takes the oldest step's numbers, which the device has finished or is about to."""
         step, sums, rows = self._pending.popleft()
         sums = jax.device_get(sums)
+        if step != self._first_step:  # its time was compilation
+            self.clock.step()
         self.nonfinite.observe(step, sums["nonfinite"][0] > 0, rows)
         self._window.add(sums)
         if step % self.log_every == 0 or step == self.total_steps:

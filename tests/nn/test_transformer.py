@@ -203,6 +203,15 @@ def test_stochastic_depth_runs_in_training(scan_layers, remat):
     assert first == loss(params, jax.random.key(0))[0] != loss(params, jax.random.key(1))[0]
 
 
+@pytest.mark.parametrize("scan_layers, remat", [(False, True), (True, False), (True, True)])
+def test_without_stochastic_depth_nothing_is_drawn(scan_layers, remat):
+    module = stack(scan_layers=scan_layers, remat=remat)
+    shapes = {"params": jax.eval_shape(functools.partial(start, module))}
+    # Without random numbers given, drawing any would be an error.
+    out = jax.eval_shape(functools.partial(module.apply, train=True), shapes, X)
+    assert out.shape == X.shape
+
+
 Moments = collections.namedtuple("Moments", "mu nu")
 
 

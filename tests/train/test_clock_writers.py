@@ -14,7 +14,8 @@ def test_clock_by_hand():
     clock.restart()
     for _ in range(4):
         time[0] += 1.0
-        clock.step(waited_seconds=0.25)
+        clock.waited(0.25)
+        clock.step()
     clock.pause()
     time[0] += 50.0
     clock.resume()
