@@ -10,12 +10,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_IN_PRETRAINED = ("create_model", "from_pretrained", "from_state_dict", "save_pretrained")
-__all__ = [*_IN_PRETRAINED, "__version__"]
+__all__ = [
+    "__version__",
+    "create_model",
+    "from_pretrained",
+    "from_state_dict",
+    "save_pretrained",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _IN_PRETRAINED:
+    if name in __all__:
         return getattr(importlib.import_module("jaxvid.pretrained"), name)
     raise AttributeError(f"module 'jaxvid' has no attribute {name!r}")
 

@@ -173,9 +173,9 @@ def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
 
 
 def _final_measurement(c, setting: Setting, scheduled: ScheduledEvaluator, state, step: int):
-    if scheduled.measured and scheduled.measured[0] == step:
-        if scheduled_views(c) == final_views(c):
-            return scheduled.measured[1]
+    same_views = scheduled_views(c) == final_views(c)
+    if same_views and scheduled.measured and scheduled.measured[0] == step:
+        return scheduled.measured[1]
     return measure(c, setting, final_views(c))(state.eval_variables())
 
 

@@ -7,7 +7,7 @@ background and never removes an older checkpoint before the new one is whole.
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -68,7 +68,7 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc) -> None:
@@ -138,8 +138,7 @@ class Checkpoints:
                     f"{self.folder}: none of the checkpoints {steps} was evaluated, so none is best; "
                     "use --config.eval.checkpoint=last or a step"
                 )
-            value, step = (max if self._mode == "max" else min)(scored)
-            return step
+            return (max if self._mode == "max" else min)(scored)[1]
         if not name.isdigit() or int(name) not in steps:
             raise CheckpointError(
                 f"{self.folder}: no checkpoint {name!r}; there are {steps}, 'last' and 'best'"

@@ -9,8 +9,8 @@ import numpy as np
 from etils import epath
 
 from jaxvid.core.batch import LABEL, ROW
-from jaxvid.core.record import DatasetIndex
 from jaxvid.core.files import plain, write_atomically, write_json
+from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate.plots import confusion_png, learning_curves, reconstruction_png
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Asked to stop: SIGTERM (a cluster preempts, a person kills) and Ctrl-C end a run after its step."""
 
 import signal
+from typing import Self
 
 import jax
 from jax.experimental import multihost_utils
@@ -14,7 +15,7 @@ class StopSignal:
         self.received: str | None = None
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> "StopSignal":
+    def __enter__(self) -> Self:
         numbers = [signal.SIGINT]
         if jax.process_count() == 1:  # else the coordination service owns SIGTERM
             numbers.append(signal.SIGTERM)

@@ -20,11 +20,35 @@ log = logging.getLogger("jaxvid")
 # What may change between two starts: where the data lies and how it is read, the devices, the length
 # of the run, evaluation, saving, logging. Everything else makes it another run.
 _MAY_CHANGE = (
-    "run.epochs run.steps run.log_every_steps run.tensorboard run.nonfinite_limit "
-    "run.compilation_cache data.root data.threads data.workers data.prefetch_batches "
-    "data.deadline_seconds data.max_skipped_share mesh.* eval.* checkpoint.* compile.*"
-).split()
-_PACKAGES = "jaxvid jax jaxlib flax optax orbax-checkpoint grain av decord numpy".split()
+    "run.epochs",
+    "run.steps",
+    "run.log_every_steps",
+    "run.tensorboard",
+    "run.nonfinite_limit",
+    "run.compilation_cache",
+    "data.root",
+    "data.threads",
+    "data.workers",
+    "data.prefetch_batches",
+    "data.deadline_seconds",
+    "data.max_skipped_share",
+    "mesh.*",
+    "eval.*",
+    "checkpoint.*",
+    "compile.*",
+)
+_PACKAGES = (
+    "jaxvid",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "av",
+    "decord",
+    "numpy",
+)
 
 
 def open_for_training(workdir: Path, config: dict, difference: Callable) -> None:
