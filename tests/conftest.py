@@ -1,5 +1,6 @@
 """Fixtures for every test; jax sees eight CPU devices."""
 
+import logging
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,6 +14,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def quiet_logger():
+    """Undoes what `main` does to the package's logger."""
+    yield
+    logger = logging.getLogger("jaxvid")
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+    logger.propagate = True
 
 
 @pytest.fixture

@@ -103,7 +103,6 @@ def test_another_architecture_is_refused_with_all_differences(filled):
 
 def test_a_half_written_checkpoint_is_dropped_with_a_warning(filled, caplog):
     shutil.copytree(filled / "5", filled / "6.orbax-checkpoint-tmp-123")
-    logging.getLogger("jaxvid").propagate = True
     with caplog.at_level(logging.WARNING, logger="jaxvid"), Checkpoints(filled) as checkpoints:
         assert checkpoints.which("last") == 5
     assert "6.orbax-checkpoint-tmp-123 was never finished" in caplog.text

@@ -59,7 +59,6 @@ def test_other_hosts_write_nothing(tmp_path):
 
 
 def test_without_a_terminal_progress_is_lines_with_the_time_left(caplog):
-    logging.getLogger("jaxvid").propagate = True
     progress = Progress(total=100, start=0, enabled=True)
     with caplog.at_level(logging.INFO, logger="jaxvid"):
         progress.numbers(40, {"loss": 0.5, "steps/s": 0.5})
