@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,17 @@ def test_killed_at_any_step_it_ends_with_the_same_losses(finished, data, environ
     assert "resumed from the checkpoint of step" in done.stderr
     assert losses(workdir) == losses(undisturbed)  # bit for bit
     assert losses(workdir, "val") == losses(undisturbed, "val")
+
+
+def test_a_run_goes_on_on_another_mesh(finished, data, environment, tmp_path):
+    workdir = tmp_path / "other mesh"
+    shutil.copytree(finished[0], workdir)
+    shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+    done = run(data, workdir, environment, "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resumed from the checkpoint of step 9" in done.stderr
+    for step, loss in losses(finished[0]).items():
+        assert losses(workdir)[step] == pytest.approx(loss, abs=1e-5), step
 
 
 def test_sigterm_saves_says_how_to_go_on_and_exits_with_0(data, environment, tmp_path, finished):

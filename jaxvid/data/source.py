@@ -111,6 +111,7 @@ class ClipSource:
             with video.open(
                 record.path, backend=self.decoder, short_side=self.short_side
             ) as reader:
+                self._check_moves(reader.meta.num_frames, record)
                 wanted = self.sampling.indices(reader.meta, record, rng)
                 frames = reader.frames_at(wanted.reshape(-1))
                 return frames.reshape(*wanted.shape, *frames.shape[1:])
@@ -129,6 +130,17 @@ class ClipSource:
                 f"crop of size {self.clip_shape[2]}"
             )
         return pixels
+
+    def _check_moves(self, num_frames: int, record: VideoRecord) -> None:
+        """A file of one frame is a picture, or was cut short: padded to a clip it would teach that
+        nothing moves."""
+        wanted = self.sampling.num_frames
+        if num_frames == 1 < wanted:
+            reason = (
+                f"the file holds a single frame and a clip has {wanted}; is it cut short? Remove it "
+                "from the data set, or set data.on_error='skip'"
+            )
+            raise DecodeError(record.path, None, self.decoder, reason)
 
     def _example(self, pixels: np.ndarray, labels: tuple[int, ...], mask: bool, row: int) -> dict:
         example = {names.VIDEO: pixels, names.MASK: np.array(mask), names.ROW: np.int32(row)}

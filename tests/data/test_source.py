@@ -238,3 +238,12 @@ def test_bad_settings_are_refused(index):
         make(index, deadline_seconds=0)
     with pytest.raises(ConfigError, match="size is 0, expected a whole number of pixels"):
         make(index, size=0)
+
+
+def test_a_video_of_one_frame_is_no_clip(tmp_path, write_video):
+    path = write_video(tmp_path / "one picture.mp4", ramp(1), fps=4)
+    single = DatasetIndex((VideoRecord(str(path), "x", (0,)),), ("a",))
+    with pytest.raises(DecodeError, match="one picture.mp4.*a single frame and a clip has 4"):
+        make(single).load(0, None)
+    assert not make(single, on_error="skip").load(0, None)["mask"]
+    assert make(single, sampling=Sampling("uniform", 1)).load(0, None)["mask"]
