@@ -27,7 +27,7 @@ def quiet_logger():
     logger.propagate = True
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_video():
     return _write_video
 

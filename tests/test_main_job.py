@@ -19,10 +19,8 @@ STEPS = 12
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory, write_video):
     """RWF-2000's layout with 12 + 6 tiny clips: fights are bright, the rest is dark."""
-    from conftest import _write_video
-
     root = tmp_path_factory.mktemp("rwf")
     rng = np.random.default_rng(0)
     for split, clips in (("train", 6), ("val", 3)):
@@ -31,7 +29,7 @@ def data(tmp_path_factory):
                 folder = root / split / name
                 folder.mkdir(parents=True, exist_ok=True)
                 frames = rng.integers(low, low + 100, (8, 36, 40, 3))
-                _write_video(folder / f"clip {number}.mp4", frames)
+                write_video(folder / f"clip {number}.mp4", frames)
     return root
 
 

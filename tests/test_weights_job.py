@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import _write_video
 
 import jaxvid
 from jaxvid.checkpoint.manager import Checkpoints
@@ -15,7 +14,7 @@ from jaxvid.main import main
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory, write_video):
     root = tmp_path_factory.mktemp("rwf")
     rng = np.random.default_rng(0)
     for split, clips in (("train", 5), ("val", 2)):
@@ -23,7 +22,7 @@ def data(tmp_path_factory):
             for name in ("Fight", "NonFight"):
                 folder = root / split / name
                 folder.mkdir(parents=True, exist_ok=True)
-                _write_video(folder / f"{number}.mp4", rng.integers(0, 256, (8, 36, 40, 3)))
+                write_video(folder / f"{number}.mp4", rng.integers(0, 256, (8, 36, 40, 3)))
     return root
 
 

@@ -1,14 +1,15 @@
 """VideoMAE's video classifier: a plain ViT over tubelets, all tokens attending to all.
 
-Tong et al. 2022, VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video
-Pre-Training. The model of its fine-tuning; the "encoder" of models/videomae_pretrain.py fits in.
+Tong et al. 2022, VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised
+Video Pre-Training. The model of its fine-tuning; its "encoder" is that of
+models/videomae_pretrain.py.
 
     model = jaxvid.create_model("videomae", variant="B", num_classes=400)
     variables = model.init(rng, {"video": x}, train=False)  # x: float (N, 16, 224, 224, 3)
     logits = model.apply(variables, {"video": x}, train=False)["logits"]  # (N, 400)
 
-It expects pixels normalised with ImageNet's mean and standard deviation. Frames and size are read from
-the input: any multiples of tubelet_size and patch_size; the position table follows.
+It expects pixels normalised with ImageNet's mean and standard deviation. Frames and size are read
+from the input: any multiples of tubelet_size and patch_size; the position table follows.
 """
 
 from collections.abc import Mapping
@@ -33,8 +34,8 @@ VARIANTS = {
     "H": {"width": 1280, "depth": 32, "num_heads": 16},
 }
 POOLS = ("mean", "token")
-# The original repository's classifier starts its linear layers from a normal of 0.02 (timm's truncated
-# one, cut at 100 deviations).
+# The original repository's classifier starts its linear layers from a normal of 0.02 (timm's
+# truncated one, cut at 100 deviations).
 NORMAL = nn.initializers.normal(0.02)
 
 
@@ -135,10 +136,10 @@ def encoder_of(model: nn.Module, **options) -> Encoder:
 class VideoMAE(nn.Module):
     """The classifier.
 
-    pool: "mean" of all tokens, then fc_norm; or "token", the first one after the encoder's norm (there
-    is no class token). layer_scale: the number gammas start at, None for none. norm_eps: of the
-    blocks and the encoder's norm; fc_norm_eps: 1e-5 in Hugging Face's models. head_init_scale: what
-    the head's start is multiplied by, 0.001 as in the original fine-tuning.
+    pool: "mean" of all tokens, then fc_norm; or "token", the first one after the encoder's norm
+    (there is no class token). layer_scale: the number gammas start at, None for none. norm_eps: of
+    the blocks and the encoder's norm; fc_norm_eps: 1e-5 in Hugging Face's models. head_init_scale:
+    what the head's start is multiplied by, 0.001 as in the original fine-tuning.
     """
 
     num_classes: int

@@ -1,15 +1,16 @@
-"""VideoMAE's masked pretraining: the encoder sees the visible tokens, a small decoder paints the rest.
+"""VideoMAE's masked pretraining: the encoder sees the visible tokens, a small decoder paints the
+rest.
 
-Tong et al. 2022, VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video
-Pre-Training, section 3. The trained "encoder" is that of models/videomae.py.
+Tong et al. 2022, VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised
+Video Pre-Training, section 3. The trained "encoder" is that of models/videomae.py.
 
     mask = tube_mask(rng, n, grid=(8, 14, 14), ratio=0.9)  # ops/tube_mask.py
     model = jaxvid.create_model("videomae_pretrain", variant="B", num_visible=160)
     variables = model.init(rng, {"video": x, "tube_mask": mask}, train=False)
     painted = model.apply(variables, {"video": x, "tube_mask": mask}, train=False)["logits"]
 
-It expects pixels normalised with ImageNet's mean and standard deviation; objectives/mae.py compares what
-it paints with the clip. Frames and size are read from the input.
+It expects pixels normalised with ImageNet's mean and standard deviation; objectives/mae.py compares
+what it paints with the clip. Frames and size are read from the input.
 """
 
 from collections.abc import Mapping
@@ -81,8 +82,8 @@ VARIANTS = {
         "decoder_num_heads": 8,
     },
 }
-# The original pretraining starts from Xavier's uniform distribution, that of query, key and value over
-# the three as one matrix, which halves its variance.
+# The original pretraining starts from Xavier's uniform distribution, that of query, key and value
+# over the three as one matrix, which halves its variance.
 XAVIER = nn.initializers.xavier_uniform()
 XAVIER_QKV = nn.initializers.variance_scaling(0.5, "fan_avg", "uniform")
 
@@ -122,10 +123,10 @@ class Decoder(nn.Module):
 class VideoMAEPretrain(nn.Module):
     """The autoencoder.
 
-    num_visible: tokens that are not masked in each clip, a number of the program and not of the data;
-    needed under jit, counted from the mask when None outside. encoder_norm: whether the encoder ends
-    with a norm (Hugging Face's models with use_mean_pooling do not). decoder_norm_eps: of decoder/norm
-    alone, 1e-5 in Hugging Face's models; norm_eps is that of all others.
+    num_visible: tokens that are not masked in each clip, a number of the program and not of the
+    data; needed under jit, counted from the mask when None outside. encoder_norm: whether the
+    encoder ends with a norm (Hugging Face's models with use_mean_pooling do not). decoder_norm_eps:
+    of decoder/norm alone, 1e-5 in Hugging Face's models; norm_eps is that of all others.
     """
 
     width: int = 384
@@ -179,12 +180,12 @@ class VideoMAEPretrain(nn.Module):
         )
 
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
-        """inputs["video"]: float (N, T, H, W, C), normalised; inputs["tube_mask"]: bool (N, tokens),
-        True = masked, the same number in each row, in raster order.
+        """inputs["video"]: float (N, T, H, W, C), normalised; inputs["tube_mask"]: bool (N,
+        tokens), True = masked, the same number in each row, in raster order.
 
-        -> logits float32 (N, masked, t·p·p·C), the painted patches in raster order; tokens (N, visible,
-        width), the encoder's; features float32 (N, width), their mean. Raises ValueError when mask
-        and video do not fit, or the number of visible tokens is not known.
+        -> logits float32 (N, masked, t·p·p·C), the painted patches in raster order; tokens (N,
+        visible, width), the encoder's; features float32 (N, width), their mean. Raises ValueError
+        when mask and video do not fit, or the number of visible tokens is not known.
         """
         video, mask = inputs["video"], inputs["tube_mask"]
         patch = (self.tubelet_size, self.patch_size, self.patch_size)
@@ -219,8 +220,8 @@ class VideoMAEPretrain(nn.Module):
             counts = np.unique(np.sum(~np.asarray(mask), axis=1)).tolist()
         if counts == [None]:
             raise ValueError(
-                "the number of visible tokens must be known when the model is compiled: build it with "
-                "num_visible=tokens - ops.tube_mask.num_masked(kind, grid, ratio)"
+                "the number of visible tokens must be known when the model is compiled: build it "
+                "with num_visible=tokens - ops.tube_mask.num_masked(kind, grid, ratio)"
             )
         if (
             len(counts) > 1
@@ -228,8 +229,9 @@ class VideoMAEPretrain(nn.Module):
             or self.num_visible not in (None, *counts)
         ):
             raise ValueError(
-                f"tube_mask leaves {counts} of {shape[1]} tokens visible, expected one number for all "
-                f"clips, some but not all tokens, and num_visible={self.num_visible} if that is set"
+                f"tube_mask leaves {counts} of {shape[1]} tokens visible, expected one number for "
+                "all clips, some but not all tokens, and the model's "
+                f"num_visible={self.num_visible} if that is set"
             )
         return counts[0]
 

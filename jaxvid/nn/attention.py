@@ -30,7 +30,7 @@ def dot_product_attention(
 ) -> jax.Array:
     """softmax(query·keyᵀ·scale)·value, head by head.
 
-    query: (N, L, H, D); key, value: (N, S, H, D); one float dtype, also of the (N, L, H, D) returned.
+    query: (N, L, H, D); key, value: (N, S, H, D); all of one float dtype -> (N, L, H, D) of it.
     scale: 1/sqrt(D) when None. Raises ValueError when shapes or dtypes do not fit together.
     """
     _check(query, key, value)
@@ -46,7 +46,7 @@ def dot_product_attention(
 
 
 def attention_path(dtype, head_dim: int) -> str:
-    """What attention runs as on this process's default devices: "cudnn", "cpu" or "xla"; for the log."""
+    """What attention runs as on the default devices: "cudnn", "cpu" or "xla"; for the log."""
     platform = jax.devices()[0].platform
     if platform == "gpu" and _cudnn_takes(dtype, head_dim):
         return "cudnn"
@@ -103,7 +103,7 @@ def _head_by_head_forward(scale: float, query, key, value):
 
 
 def _head_by_head_backward(scale: float, kept, gradient):
-    """With the weights computed again from their log-sum-exp (Dao et al. 2022, FlashAttention, B.2)."""
+    """With the weights computed again from their log-sum-exp: FlashAttention, Dao et al. 2022, B.2"""
     query, key, value, out, log_total = kept
 
     def chunk(q, k, v, out, gradient, log_total):

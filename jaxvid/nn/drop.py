@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def drop_path(rng: jax.Array, branch: jax.Array, rate: float | jax.Array) -> jax.Array:
-    """Zeroes the branch (N, ...) of each sample with probability `rate`, divides the others by 1 - rate.
+    """Zeroes the branch (N, ...) of each sample with probability `rate`; the others grow in return.
 
     rate: in [0, 1), a number or a float32 scalar. Raises ValueError for a number outside.
     """

@@ -1,7 +1,7 @@
 """Videos cut into tubelets, tubelets as tokens, and the fixed table of their positions.
 
-Patches are t × p × p blocks of pixels. Their order is raster order (time, height, width), and the order
-of the numbers in one is (t, p, p, channel) with the channel fastest, as in VideoMAE's loss.
+Patches are t × p × p blocks of pixels. Their order is raster order (time, height, width), and the
+order of the numbers in one is (t, p, p, channel) with the channel fastest, as in VideoMAE's loss.
 """
 
 import functools
@@ -108,8 +108,8 @@ def torch_uniform(fan_in: int) -> Initializer:
 def sincos_table(tokens: int, width: int) -> np.ndarray:
     """Fixed positions of VideoMAE: float32 (tokens, width), not a parameter.
 
-    Token i, channel j: i / 10000^(2·(j // 2) / width), its sine where j is even, cosine where odd; i
-    counts all tokens in raster order. In float64 until the end, as the published models have it.
+    Token i, channel j: i / 10000^(2·(j // 2) / width), its sine where j is even, cosine where odd;
+    i counts all tokens in raster order. In float64 until the end, as the published models have it.
     """
     exponent = 2 * (np.arange(width) // 2) / width
     angle = np.arange(tokens, dtype=np.float64)[:, None] / np.power(10000.0, exponent)

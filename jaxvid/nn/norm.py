@@ -1,7 +1,7 @@
 """Layer normalisation with float32 statistics, and a gradient that is fast on CPUs as well.
 
-XLA's CPU backend sums over rows slowly when it computes the summands on the fly, as the gradients of
-scale and bias ask for: 3-6 times slower than PyTorch, measured. There the sums are matrix products.
+XLA's CPU backend is slow at sums over rows whose summands it computes on the fly, as the gradients
+of scale and bias are (measured: up to 6 times PyTorch's time); there they are matrix products.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
-    """(x - mean) / sqrt(var + epsilon)·scale + bias over the last axis, biased variance, two passes.
+    """(x - mean) / sqrt(variance + epsilon)·scale + bias over the last axis, in two passes.
 
     x: (..., C) of any float dtype, in which it returns; scale, bias: (C,) float32.
     """
@@ -64,7 +64,7 @@ def _gradients_by_products(x, scale, mean, factor, gradient):
 
 
 class LayerNorm(nn.Module):
-    """Parameters scale and bias (C,), float32. `epsilon` differs between references: 1e-12 to 1e-5."""
+    """Parameters scale and bias (C,), float32. References differ in epsilon: 1e-12 to 1e-5."""
 
     epsilon: float = 1e-6
     dtype: jnp.dtype = jnp.float32

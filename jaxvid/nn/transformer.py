@@ -3,8 +3,9 @@
     x = x + drop_path(gamma_1 · attention(norm1(x)))
     x = x + drop_path(gamma_2 · mlp(norm2(x)))
 
-Parameters of a block: norm1, norm2 {scale, bias}; attention {query, key, value {kernel (I, H, D)[, bias (H, D)]},
-out {kernel (H, D, I), bias}}; mlp {fc1, fc2 {kernel, bias}}; gamma_1, gamma_2 (I,) with layer scale.
+Parameters of a block: norm1, norm2 {scale, bias}; attention {query, key, value {kernel (I, H, D)[,
+bias (H, D)]}, out {kernel (H, D, I), bias}}; mlp {fc1, fc2 {kernel, bias}}; with layer scale
+gamma_1 and gamma_2 (I,).
 """
 
 from collections.abc import Callable
@@ -27,8 +28,8 @@ BIASED = {"none": (), "qv": ("query", "value"), "all": ("query", "key", "value")
 class Attention(nn.Module):
     """Multi-head self-attention.
 
-    qkv_bias: "none", "qv" (VideoMAE, BEiT: none on the key) or "all". scale: of the logits, 1/sqrt(D)
-    when None. head_dim: width / num_heads when None. dropout acts on the output.
+    qkv_bias: "none", "qv" (VideoMAE, BEiT: none on the key) or "all". scale: of the logits,
+    1/sqrt(D) when None. head_dim: width / num_heads when None. dropout acts on the output.
     """
 
     num_heads: int
@@ -141,9 +142,10 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """`depth` blocks one after the other; the drop-path rate rises linearly from 0 to drop_path_rate.
+    """`depth` blocks in a row; the drop-path rate rises linearly from 0 to drop_path_rate.
 
-    block: makes one, given its name. remat: activations inside a block are computed again for the
+    block: makes one, given its name; it is called with (x, drop-path rate, train=…), without the
+    rate where all are zero. remat: activations inside a block are computed again for the
     gradient (less memory, about a third more work). scan_layers: the blocks are one compiled loop
     over stacked parameters, "blocks" instead of "block_0", … (compile time independent of depth).
     """

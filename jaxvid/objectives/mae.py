@@ -1,7 +1,7 @@
 """Masked autoencoding: mean squared error between painted and true patches, of masked tokens alone.
 
-VideoMAE (Tong et al. 2022); its normalised targets are those of He et al. 2022, Masked Autoencoders Are
-Scalable Vision Learners, section 4.
+VideoMAE (Tong et al. 2022); its normalised targets are those of He et al. 2022, Masked Autoencoders
+Are Scalable Vision Learners, section 4.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,8 @@ DEVIATION_FLOOR = 1e-6  # added to the standard deviation, not to the variance
 
 
 def build(*, patch: Patch = (2, 16, 16), normalise_target: bool = True) -> Callable:
-    """-> objective(outputs, targets) -> {"loss": (sum, weight)}, each clip's mean over masked pixels.
+    """-> objective(outputs, targets) -> {"loss": (sum, weight)}, each clip's mean over masked
+    pixels.
 
     outputs["logits"]: (N, masked, t·p·p·C); targets["video"]: float (N, T, H, W, C) in [0, 1], not
     normalised; targets["tube_mask"]: bool (N, tokens), True = masked; targets["weight"]: float32
@@ -47,8 +48,8 @@ def reconstruct(
 ) -> jax.Array:
     """The clips with their masked patches painted: float32 (N, T, H, W, C) in [0, 1], for pictures.
 
-    Takes what `build` takes. Normalised predictions get the mean and deviation of the true patch back,
-    which the model cannot know: the picture shows structure, as in VideoMAE's figures.
+    Takes what `build` takes. Normalised predictions get the mean and deviation of the true patch
+    back, which the model cannot know: the picture shows structure, as in VideoMAE's figures.
     """
     painted, true, masked = _painted_and_true(outputs, targets, patch)
     if normalise_target:
@@ -69,8 +70,8 @@ def _painted_and_true(outputs, targets, patch: Patch):
     if mask.shape != patches.shape[:2] or (n, numbers) != (patches.shape[0], patches.shape[2]):
         raise ValueError(
             f"video {video.shape} makes patches {patches.shape} of {tuple(patch)}, but the mask is "
-            f"{mask.shape} and the model painted {painted.shape}; give objective.options.patch as the "
-            "model's (tubelet_size, patch_size, patch_size)"
+            f"{mask.shape} and the model painted {painted.shape}; give objective.options.patch as "
+            "the model's (tubelet_size, patch_size, patch_size)"
         )
     _, masked = split_tokens(mask, mask.shape[1] - count)
     true = jnp.take_along_axis(patches, masked[..., None], axis=1)

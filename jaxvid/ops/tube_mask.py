@@ -1,7 +1,7 @@
 """Which tokens masked pretraining hides: tubes, scattered tokens, or whole moments.
 
-VideoMAE (Tong et al. 2022), section 3.3 and its ablation. Masks are bool (N, t·h·w) in raster order over
-the grid (t, h, w) of tokens, True = masked; each row masks the same number, known beforehand.
+VideoMAE (Tong et al. 2022), section 3.3 and its ablation. Masks are bool (N, t·h·w) in raster order
+over the grid (t, h, w) of tokens, True = masked; each row masks the same number, known beforehand.
 """
 
 import math
@@ -16,18 +16,20 @@ Grid = tuple[int, int, int]  # tokens over time, height, width
 
 
 def num_masked(kind: str, grid: Grid, ratio: float) -> int:
-    """Masked tokens of each clip; rounded down to whole tokens ("random"), tubes or moments ("frame").
+    """Masked tokens of each clip; rounded down to whole tokens ("random"), tubes or moments
+    ("frame").
 
     Raises ValueError for a ratio that leaves nothing masked or nothing visible.
     """
     units, tokens_each = _units(kind, grid)
-    # The published code truncates; the small term is for ratios such as 0.29 whose product is 28.99….
+    # The published code truncates; the small term is for ratios such as 0.29 whose product is
+    # 28.99….
     count = math.floor(ratio * units + 1e-6)
     if not 0 < count < units:
         raise ValueError(
-            f"mask ratio {ratio} hides {count} of the {units} {_NOUNS[kind]} of grid {tuple(grid)}; "
-            f"expected at least one hidden and one visible: a ratio from {1 / units:.4g} to "
-            f"{(units - 1) / units:.4g}"
+            f"mask ratio {ratio} hides {count} of the {units} {_NOUNS[kind]} of grid "
+            f"{tuple(grid)}; expected at least one hidden and one visible: a ratio from "
+            f"{1 / units:.4g} to {(units - 1) / units:.4g}"
         )
     return count * tokens_each
 

@@ -74,15 +74,15 @@ def test_lookup_lists_files_and_refuses_others():
 
 
 def test_lookup_takes_a_users_own_module(tmp_path, monkeypatch):
-    package = tmp_path / "mine"
+    package = tmp_path / "models_of_a_user"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "net.py").write_text("VARIANTS = {'S': {}}\n")
     (package / "broken.py").write_text("import a_package_nobody_has\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert lookup.module("model", "mine.net").VARIANTS == {"S": {}}
+    assert lookup.module("model", "models_of_a_user.net").VARIANTS == {"S": {}}
     with pytest.raises(ModuleNotFoundError, match="a_package_nobody_has"):
-        lookup.module("model", "mine.broken")
+        lookup.module("model", "models_of_a_user.broken")
 
 
 def test_variant_is_a_copy():

@@ -175,7 +175,7 @@ class Rate(nn.Module):
     """Instead of a block: adds its drop-path rate."""
 
     @nn.compact
-    def __call__(self, x, rate, *, train):
+    def __call__(self, x, rate=0.0, *, train):
         assert train
         return x + rate
 
