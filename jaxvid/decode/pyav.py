@@ -27,6 +27,9 @@ av.logging.set_level(None)  # libav's chatter; its Python callback can also lock
 
 FALLBACK_FPS = 30.0  # raw streams without any timing
 MAX_FPS = 1000.0
+# Codecs whose frames say reliably that no other frame is built on them. (HEVC's may be built on by
+# frames of a higher temporal layer.)
+_SKIPPABLE_CODECS = ("h264",)
 _SEEK_SAVES_FRAMES = 16  # a seek flushes the decoder; nearer key frames are not worth it
 _AV_ERRORS = (av.FFmpegError, ValueError, OverflowError, MemoryError)
 
@@ -39,6 +42,7 @@ class Reader(reader.Reader):
         """backend: the name in errors, for a backend that takes only the facts from here."""
         super().__init__(path)
         self.backend = backend
+        self._needed: frozenset[int] | None = None  # timestamps of the frames asked for
         self._resources = contextlib.ExitStack()
         with self._resources:  # closes the file if anything below fails
             with self._as_decode_error():
@@ -113,6 +117,8 @@ class Reader(reader.Reader):
 
     def _decode(self, needed: np.ndarray) -> np.ndarray:
         out = np.empty((len(needed), self.meta.height, self.meta.width, 3), np.uint8)
+        if self._skips:
+            self._needed = frozenset(self.table.pts[min(i, self._last)] for i in needed.tolist())
         for row, index in enumerate(map(int, needed)):
             with self._as_decode_error(index):
                 self._go_to(index)
@@ -137,19 +143,45 @@ class Reader(reader.Reader):
             frame = next(self._frames, None)
         except av.FFmpegError as error:
             frame, reason = None, error.strerror
-        if frame is None and self._counted:
+        if frame is None and self._counted and not self._skips:
             self._end_early(reason)
-        elif frame is None or not self._is_in_step(frame):
+            return
+        number = None if frame is None else self._number(frame)
+        if number is None:
             self._give_up_seeking()
         else:
-            self._frame, self._at = frame, self._at + 1
+            self._frame, self._at = frame, number
 
-    def _is_in_step(self, frame: av.VideoFrame) -> bool:
-        """Whether the frame can be taken for the next one. If its timestamp is another one than
-        the packets promised, only a count from the start still says which frame it is."""
-        if self._can_seek and (frame.pts,) != self.table.pts[self._at + 1 : self._at + 2]:
-            self._can_seek = False
-        return self._can_seek or self._counted
+    def _number(self, frame: av.VideoFrame) -> int | None:
+        """Which frame this is; None if only a count from the start can say.
+
+        Where timestamps are exact it is the next one that the packets promised, or a later one
+        behind frames that nobody asked for and the decoder has left out.
+        """
+        following = self._at + 1
+        if not self._can_seek:
+            return following if self._counted else None
+        for number in range(following, len(self.table.pts)):
+            if self.table.pts[number] == frame.pts:
+                return number
+            if not self._left_out(self.table.pts[number]):
+                break
+        counts_still = self._counted and not self._skips
+        self._can_seek = False
+        return following if counts_still else None
+
+    @property
+    def _skips(self) -> bool:
+        """Whether frames that are neither asked for nor built upon need not be decoded."""
+        return self._can_seek and self._stream.codec_context.name in _SKIPPABLE_CODECS
+
+    def _left_out(self, pts: int | None) -> bool:
+        return (
+            self._skips
+            and self._needed is not None
+            and pts is not None
+            and (pts not in self._needed)
+        )
 
     def _end_early(self, reason: str) -> None:
         count, decoded = self.meta.num_frames, self._at + 1
@@ -196,7 +228,9 @@ class Reader(reader.Reader):
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         started = False
+        context = self._stream.codec_context
         for packet in self._container.demux(self._stream):
+            context.skip_frame = "NONREF" if self._left_out(packet.pts) else "DEFAULT"
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:

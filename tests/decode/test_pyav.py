@@ -158,34 +158,58 @@ def test_display_matrix(tmp_path, degrees, mirrored):
             assert np.abs(got[row, column].astype(int) - shown[row, column]).max() < 12
 
 
+NO_B_FRAMES = {"bf": "0"}  # then every frame is built upon and none is left out
+
+
 class TestWhatIsDecoded:
     def test_each_needed_frame_once_and_none_after_the_last(
         self, tmp_path, write_video, numbered, steps
     ):
-        path = write_video(tmp_path / "a.mp4", numbered.frames(40))
+        path = write_video(tmp_path / "a.mp4", numbered.frames(40), options=NO_B_FRAMES)
         with video.open(path) as reader:
             assert numbered.read(reader.frames_at([9, 3, 9, 3, 3])) == [9, 3, 9, 3, 3]
         assert steps == list(range(1, 10))
 
     def test_goes_on_where_it_stopped_and_comes_back(self, tmp_path, write_video, numbered, steps):
-        path = write_video(tmp_path / "a.mp4", numbered.frames(40))
+        path = write_video(tmp_path / "a.mp4", numbered.frames(40), options=NO_B_FRAMES)
         with video.open(path) as reader:
             for indices in ([5], [7], [7], [2]):
                 assert numbered.read(reader.frames_at(indices)) == indices
         assert steps == [1, 2, 3, 4, 5, 6, 7, 1, 2]
 
     def test_far_key_frames_are_sought(self, tmp_path, write_video, numbered, steps):
-        path = write_video(tmp_path / "a.mkv", numbered.frames(42), options={"g": "20"})
+        path = write_video(tmp_path / "a.mkv", numbered.frames(42), options={"g": "20", **NO_B_FRAMES})
         with video.open(path) as reader:
             assert numbered.read(reader.frames_at([1, 22, 41])) == [1, 22, 41]
             assert numbered.read(reader.frames_at([21])) == [21]
         assert steps == [1, 21, 22, 41, 21]
 
     def test_near_key_frames_are_not(self, tmp_path, write_video, numbered, steps):
-        path = write_video(tmp_path / "a.mkv", numbered.frames(20), options={"g": "5"})
+        path = write_video(tmp_path / "a.mkv", numbered.frames(20), options={"g": "5", **NO_B_FRAMES})
         with video.open(path) as reader:
             reader.frames_at([1, 12])
         assert steps == list(range(1, 13))
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_frames_nobody_needs_are_left_out_without_a_trace(
+        self, tmp_path, write_video, steps, seed
+    ):
+        """h264 with B frames: what is asked for is what decoding everything gives, bit for bit."""
+        rng = np.random.default_rng(seed)
+        noise = rng.integers(0, 256, (8, 8, 10, 3))
+        frames = [np.kron(noise[i // 5], np.ones((6, 6, 1))) + i for i in range(40)]
+        options = {"g": "12", "bf": "3", "b-pyramid": "none" if seed % 2 else "normal"}
+        path = write_video(tmp_path / f"a.{('mp4', 'mkv')[seed % 2]}", frames, options=options)
+        with video.open(path) as reader:
+            everything = reader.frames_at(np.arange(40))
+        steps.clear()
+        wanted = rng.choice(40, 6, replace=False)
+        with video.open(path) as reader:
+            np.testing.assert_array_equal(reader.frames_at(wanted), everything[wanted])
+            first = len(steps)
+            again = rng.choice(40, 5)
+            np.testing.assert_array_equal(reader.frames_at(again), everything[again])
+        assert first < wanted.max()
 
     def test_one_thread(self, tmp_path, write_video, numbered):
         path = write_video(tmp_path / "a.mp4", numbered.frames(2))
