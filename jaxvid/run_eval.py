@@ -12,12 +12,14 @@ from ml_collections import ConfigDict
 
 from jaxvid import build, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.convert import reading
 from jaxvid.core.batch import LABEL, ROW
 from jaxvid.core.errors import CheckpointError, ConfigError, DataError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate import reconstruct, report, runner
 from jaxvid.evaluate.classify import classification_metrics
 from jaxvid.metrics.sums import finish
+from jaxvid.ops.pixels import statistics
 from jaxvid.sharding.hosts import is_main, to_global
 from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES, tree_shardings
@@ -74,12 +76,13 @@ def evaluate(c: ConfigDict, workdir: Path) -> dict:
 def _restore(c: ConfigDict, setting: Setting, workdir: Path) -> tuple[Any, int, str]:
     name = c.eval.checkpoint
     path = Path(name).expanduser()
-    if path.is_dir() and not (path / "checkpoints").is_dir() or path.is_file():
+    within = name in ("last", "best") or name.isdigit()
+    if not within and path.exists() and not (path / "checkpoints").is_dir():
         return _foreign(c, setting, path), 0, str(path)
-    home = path if path.is_dir() else workdir
+    home = path if not within and path.is_dir() else workdir
     folder.refuse_another_recipe(home, config.plain(c), config.difference)
     with checkpoints_of(c, home, read_only=True) as checkpoints:
-        step = checkpoints.which("last" if path.is_dir() else name)
+        step = checkpoints.which("last" if home is path else name)
         weights = checkpoints.restore_weights(step)
     return _place(setting, weights["params"], weights["batch_stats"], step, home), step, str(home)
 
@@ -97,12 +100,35 @@ def _place(setting: Setting, params, batch_stats, step: int, home: Path) -> dict
 
 def _foreign(c: ConfigDict, setting: Setting, path: Path) -> dict:
     shapes = jax.eval_shape(setting.task.init, jax.random.key(0))
-    params, report_ = pretrained.load_into(
-        setting.task.model, shapes["params"], path, arch=c.init.arch or None
-    )
+    params, report_ = foreign_weights(c, setting, shapes["params"], path)
     _refuse_fresh(report_, str(path))
     variables = {"params": params, "batch_stats": {}}
     return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
+
+
+def foreign_weights(c: ConfigDict, setting: Setting, params, path: Path):
+    """(params with the weights of a Hugging Face folder or weights file, report); says what the
+    checkpoint was made with and the recipe is not."""
+    checkpoint = reading.from_path(path, c.init.arch or None)
+    told = checkpoint.info["preprocessing"]
+    ours = statistics(c.data.statistics)
+    if (tuple(told["mean"]), tuple(told["std"])) != tuple(ours):
+        log.warning(
+            "%s was made for pixels of mean %s, std %s; data.statistics=%r is %s, %s",
+            *(path, told["mean"], told["std"], c.data.statistics, ours.mean, ours.std),
+        )
+    for name, value in checkpoint.arguments.items():
+        mine = getattr(setting.task.model, name, value)
+        if name in _OF_ARCHITECTURE and mine != value:
+            log.warning(
+                "%s has %s=%r, this model %r; --config.model.overrides.%s=%r follows it",
+                *(path, name, value, mine, name, value),
+            )
+    return pretrained.load_into(setting.task.model, params, checkpoint)
+
+
+# Fields that change a forward pass without changing a shape.
+_OF_ARCHITECTURE = ("norm_eps", "fc_norm_eps", "decoder_norm_eps", "pool", "num_heads")
 
 
 def _refuse_fresh(report_, what: str) -> None:

@@ -19,6 +19,7 @@ from jaxvid.run_eval import (
     Setting,
     checkpoints_of,
     final_views,
+    foreign_weights,
     make_setting,
     measure,
     scheduled_views,
@@ -137,9 +138,7 @@ def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState):
         params, report = pretrained.merge_weights(state.params, source["params"], what=what)
         batch_stats = source["batch_stats"]
     else:
-        params, report = pretrained.load_into(
-            setting.task.model, state.params, path, arch=c.init.arch or None
-        )
+        params, report = foreign_weights(c, setting, state.params, path)
         batch_stats = {}
     for line in report.lines():
         log.info("%s", line)

@@ -1,6 +1,7 @@
 """Where a run's weights come from and what may be evaluated, in this process on eight CPU devices."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -86,10 +87,23 @@ def test_fine_tuning_starts_from_ones_own_pretraining(pretrained, data, tmp_path
 def test_a_public_folder_is_fine_tuned_and_evaluated(folder, data, tmp_path):
     recipe = "configs/videomae_rwf.py:test"
     assert run(recipe, data, tmp_path / "w", f"--config.init.checkpoint={folder}") == 0
-    assert "keys of the checkpoint loaded" in (tmp_path / "w" / "log.txt").read_text()
+    text = (tmp_path / "w" / "log.txt").read_text()
+    assert "keys of the checkpoint loaded" in text
+    assert "made for pixels" not in text
     checkpoint = f"--config.eval.checkpoint={folder}"
     assert run(recipe, data, tmp_path / "e", "--mode", "eval", checkpoint) == 0
     assert json.loads((tmp_path / "e" / "eval" / "val.json").read_text())["n"] == 4
+
+
+def test_what_a_checkpoint_was_made_with_and_the_recipe_is_not_is_said(folder, data, tmp_path):
+    hub = tmp_path / "as on the hub"
+    shutil.copytree(folder, hub)
+    (hub / "jaxvid.json").unlink()
+    more = (f"--config.init.checkpoint={hub}", "--config.data.statistics=half")
+    assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 0
+    text = (tmp_path / "w" / "log.txt").read_text()
+    assert "has fc_norm_eps=1e-05, this model 1e-06" in text
+    assert "data.statistics='half' is (0.5, 0.5, 0.5)" in text
 
 
 def test_a_pretrained_autoencoder_is_not_evaluated_as_a_classifier(

@@ -178,14 +178,18 @@ class TestWhatIsDecoded:
         assert steps == [1, 2, 3, 4, 5, 6, 7, 1, 2]
 
     def test_far_key_frames_are_sought(self, tmp_path, write_video, numbered, steps):
-        path = write_video(tmp_path / "a.mkv", numbered.frames(42), options={"g": "20", **NO_B_FRAMES})
+        path = write_video(
+            tmp_path / "a.mkv", numbered.frames(42), options={"g": "20", **NO_B_FRAMES}
+        )
         with video.open(path) as reader:
             assert numbered.read(reader.frames_at([1, 22, 41])) == [1, 22, 41]
             assert numbered.read(reader.frames_at([21])) == [21]
         assert steps == [1, 21, 22, 41, 21]
 
     def test_near_key_frames_are_not(self, tmp_path, write_video, numbered, steps):
-        path = write_video(tmp_path / "a.mkv", numbered.frames(20), options={"g": "5", **NO_B_FRAMES})
+        path = write_video(
+            tmp_path / "a.mkv", numbered.frames(20), options={"g": "5", **NO_B_FRAMES}
+        )
         with video.open(path) as reader:
             reader.frames_at([1, 12])
         assert steps == list(range(1, 13))
