@@ -11,9 +11,16 @@ Initializer = Callable[..., jax.Array]  # (rng, shape, dtype) -> array
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype) -> jax.Array:
-    """x (..., I) times kernel (I, O) plus bias (O,), computed and returned in `dtype`."""
-    y = jnp.dot(x.astype(dtype), kernel.astype(dtype))
-    return y if bias is None else y + bias.astype(dtype)
+    """x (..., I) times kernel (I, O) plus bias (O,), computed and returned in `dtype`.
+
+    As one product of matrices: with leading axes left in, the kernel's gradient sums over several of
+    them, which XLA's CPU backend does 1.2 to 1.6 times slower, measured.
+    """
+    rows = x.astype(dtype).reshape(-1, x.shape[-1])  # (..., I) -> (R, I)
+    y = jnp.dot(rows, kernel.astype(dtype))
+    if bias is not None:
+        y = y + bias.astype(dtype)
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])  # (R, O) -> (..., O)
 
 
 class Dense(nn.Module):
@@ -52,11 +59,11 @@ class HeadSplit(nn.Module):
         split = (self.num_heads, self.head_dim)
         init = flat_init(self.kernel_init, x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], *split), jnp.float32)
-        y = jnp.einsum("...i,ihd->...hd", x.astype(self.dtype), kernel.astype(self.dtype))
-        if not self.use_bias:
-            return y
-        bias = self.param("bias", nn.initializers.zeros, split, jnp.float32)
-        return y + bias.astype(self.dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, split, jnp.float32).reshape(-1)
+        y = dense(x, kernel.reshape(x.shape[-1], -1), bias, self.dtype)
+        return y.reshape(*x.shape[:-1], *split)  # (N, L, H·D) -> (N, L, H, D)
 
 
 class HeadMerge(nn.Module):
@@ -73,8 +80,8 @@ class HeadMerge(nn.Module):
         init = flat_init(self.kernel_init, heads * size)
         kernel = self.param("kernel", init, (heads, size, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = jnp.einsum("...hd,hdf->...f", x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)
+        joined = x.reshape(*x.shape[:-2], heads * size)  # (N, L, H, D) -> (N, L, H·D)
+        return dense(joined, kernel.reshape(heads * size, self.features), bias, self.dtype)
 
 
 def flat_init(init: Initializer, fan_in: int) -> Initializer:
