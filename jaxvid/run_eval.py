@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -14,7 +15,7 @@ from jaxvid import build, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.convert import reading
 from jaxvid.core.batch import LABEL, ROW
-from jaxvid.core.errors import CheckpointError, ConfigError, DataError
+from jaxvid.core.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate import reconstruct, report, runner
 from jaxvid.evaluate.classify import classification_metrics
@@ -201,6 +202,13 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
         if not len(rows[ROW]):
             raise DataError(
                 f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded"
+            )
+        diverged = int((~np.isfinite(rows["probabilities"]).all(axis=1)).sum())
+        if diverged:
+            raise NonFiniteLossError(
+                f"the probabilities of {diverged} of {len(rows[ROW])} validation clips are not finite: "
+                "the weights have diverged. Lower optim.learning_rate or set optim.clip_norm; "
+                "earlier checkpoints are untouched"
             )
         labels = rows[LABEL][:, 0]
         names = setting.val_index.class_names

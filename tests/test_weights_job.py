@@ -169,3 +169,11 @@ def test_a_checkpoint_that_is_not_there(data, tmp_path, capsys):
     more = [f"--config.init.checkpoint={tmp_path / 'no such'}"]
     assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 1
     assert "no such" in capsys.readouterr().err
+
+
+def test_weights_that_have_diverged_end_the_run_with_a_word(data, tmp_path, capsys):
+    more = ["--config.optim.learning_rate=1e12", "--config.optim.clip_norm=0.0"]
+    more += ["--config.eval.every_steps=1", "--config.run.steps=4", "--config.optim.warmup_steps=1"]
+    assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 1
+    error = capsys.readouterr().err
+    assert "4 of 4 validation clips are not finite: the weights have diverged" in error
