@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxvid.core import lookup
-from jaxvid.core.batch import LABEL, MASK, ROW, VIDEO
+from jaxvid.core.batch import FLOW, LABEL, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.pipeline import (
@@ -25,7 +25,7 @@ from jaxvid.data.pipeline import (
     training_batches,
 )
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import ClipSource
+from jaxvid.data.source import NO_FLOW, ClipSource
 from jaxvid.data.transform_list import build_transforms
 from jaxvid.evaluate import reconstruct
 from jaxvid.ops import prepare
@@ -111,6 +111,7 @@ def _source(
         ),
         transforms=build_transforms(specs),
         size=c.data.size,
+        flow=c.data.flow,
         decoder=c.data.decoder,
         short_side=c.data.decode_short_side or None,
         deadline_seconds=c.data.deadline_seconds,
@@ -133,7 +134,8 @@ def _reading(c: ConfigDict) -> dict:
 class Task:
     """What differs between trainings: see train/step.py. `evaluate_step(variables, batch)` returns
     rows of probabilities ("classify") or {name: (sum, weight)} ("masked"); `draw_step` is that of
-    evaluate/reconstruct.py, None where nothing is painted."""
+    evaluate/reconstruct.py, None where nothing is painted; `batch_statistics(variables, inputs, rng)`
+    gives batch_stats of these inputs alone, None for a model without batch normalisation."""
 
     kind: str
     model: nn.Module
@@ -143,6 +145,7 @@ class Task:
     objective: Callable
     evaluate_step: Callable
     draw_step: Callable | None
+    batch_statistics: Callable | None
 
 
 def task(c: ConfigDict, num_classes: int) -> Task:
@@ -156,6 +159,8 @@ def task(c: ConfigDict, num_classes: int) -> Task:
     objective = objective_module.build(**options)
     clip = jax.ShapeDtypeStruct((1, c.data.num_frames, c.data.size, c.data.size, 3), jnp.float32)
     inputs = {VIDEO: clip}
+    if c.data.flow != NO_FLOW:
+        inputs[FLOW] = jax.ShapeDtypeStruct((*clip.shape[:-1], 2), jnp.float32)
     if kind == "masked":
         tokens = _grid(c, model)
         inputs["tube_mask"] = jax.ShapeDtypeStruct((1, math.prod(tokens)), jnp.bool_)
@@ -169,6 +174,16 @@ def task(c: ConfigDict, num_classes: int) -> Task:
             variables, inputs, train=True, rngs={"dropout": rng}, mutable=["batch_stats"]
         )
         return outputs, changed.get("batch_stats", variables["batch_stats"])
+
+    statistics = None
+    if hasattr(model, "bn_momentum"):
+        forgetful = model.clone(bn_momentum=0.0)
+
+        def statistics(variables, inputs, rng):
+            _, changed = forgetful.apply(
+                variables, inputs, train=True, rngs={"dropout": rng}, mutable=["batch_stats"]
+            )
+            return changed["batch_stats"]
 
     training = _prepare(c, model, num_classes, kind, augment=True)
     plain = _prepare(c, model, num_classes, kind, augment=False)
@@ -184,7 +199,7 @@ def task(c: ConfigDict, num_classes: int) -> Task:
             functools.partial(objective_module.reconstruct, **options),
             options["patch"],
         )
-    return Task(kind, model, init, apply, training, objective, evaluate_step, draw_step)
+    return Task(kind, model, init, apply, training, objective, evaluate_step, draw_step, statistics)
 
 
 def compute_dtype(c: ConfigDict):

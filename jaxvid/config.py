@@ -16,8 +16,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxvid.core import lookup
+from jaxvid.core.batch import FLOW
 from jaxvid.core.errors import ConfigError, nearest, unknown
+from jaxvid.data.source import NO_FLOW
 from jaxvid.data.transform_list import build_transforms
+from jaxvid.decode import flow as optical_flow
 from jaxvid.ops.pixels import STATISTICS
 
 OPEN_SECTIONS = ("data.options", "model.overrides", "objective.options")
@@ -48,6 +51,9 @@ def default() -> ConfigDict:
     data.sampling = "uniform"  # "uniform" (TSN), "linspace", "dense"
     data.stride_frames = 4  # of dense sampling
     data.train_views = 1  # clips a video a step (repeated augmentation)
+    # Optical flow for models that see it, computed on the host between the frames of the clip, after
+    # the crops: "none", "tvl1" (of the papers, slow), "dis" (quick); see decode/flow.py.
+    data.flow = "none"
     data.decoder = "pyav"  # or "decord"
     data.decode_short_side = 0  # pixels the decoder resizes to; 0 = as it is
     # On the host, per clip; () = random_resized_crop to data.size in training. See transforms/.
@@ -123,6 +129,9 @@ def default() -> ConfigDict:
     evaluation.metric = "top1"  # by which a checkpoint is best, and early stopping
     evaluation.mode = "max"  # or "min"
     evaluation.early_stop_patience = 0  # evaluations without progress; 0 = never stop
+    # Before an evaluation batch normalisation's statistics are measured again over so many training
+    # batches (models with batch normalisation only); 0 = those of training. See evaluate/precise_bn.py.
+    evaluation.precise_bn_batches = 0
     evaluation.reconstructions = 4  # validation clips drawn in masked pretraining
 
     c.checkpoint = checkpoint = ConfigDict()
@@ -278,6 +287,7 @@ def _check_values(c: ConfigDict) -> list[str]:
 
 _CHOICES = {
     "data.sampling": ("uniform", "linspace", "dense"),
+    "data.flow": (NO_FLOW, *optical_flow.METHODS),
     "data.decoder": ("pyav", "decord"),
     "data.on_error": ("raise", "skip"),
     "data.statistics": tuple(STATISTICS),
@@ -317,6 +327,7 @@ _RANGES = {
     "mesh.fsdp": (1, _MANY),
     "mesh.tensor": (1, _MANY),
     "eval.clips": (1, _MANY),
+    "eval.precise_bn_batches": (0, _MANY),
     "checkpoint.keep_last": (1, _MANY),
     "checkpoint.keep_best": (0, _MANY),
 }
@@ -329,6 +340,27 @@ def _check_model(c: ConfigDict) -> None:
     for key in c.model.overrides:
         if key not in fields:
             raise unknown(f"field of model {c.model.name!r} (model.overrides)", key, fields)
+    if c.eval.precise_bn_batches and "bn_momentum" not in fields:
+        raise ConfigError(
+            f"eval.precise_bn_batches is {c.eval.precise_bn_batches}, and model {c.model.name!r} has no "
+            "batch normalisation: set it to 0"
+        )
+    if hasattr(module, "example_inputs"):
+        _check_flow(c, FLOW in module.example_inputs(c.model.variant))
+
+
+def _check_flow(c: ConfigDict, is_seen: bool) -> None:
+    if is_seen and c.data.flow == NO_FLOW:
+        raise ConfigError(
+            f"model {c.model.name!r} also sees optical flow: set data.flow to "
+            f"{' or '.join(map(repr, optical_flow.METHODS))}"
+        )
+    if not is_seen and c.data.flow != NO_FLOW:
+        raise ConfigError(
+            f"data.flow={c.data.flow!r}, and model {c.model.name!r} sees no flow: set it to {NO_FLOW!r}"
+        )
+    if c.data.flow in optical_flow.METHODS:
+        optical_flow.check(c.data.flow, num_frames=c.data.num_frames, size=c.data.size)
 
 
 def _check_options(kind: str, name: str, options: ConfigDict, function: str, fixed: tuple) -> None:

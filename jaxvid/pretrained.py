@@ -21,7 +21,7 @@ import dataclasses
 import inspect
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,11 @@ from jaxvid.convert import (
 )
 from jaxvid.convert.apply import Report
 from jaxvid.convert.reading import Checkpoint
+from jaxvid.convert.rules import Entry
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConfigError, ConversionError, nearest
 from jaxvid.core.files import plain
-from jaxvid.core.tree import flatten, unflatten
+from jaxvid.core.tree import flatten
 from jaxvid.nn.transformer import stack_layers, unstack_layers
 
 log = logging.getLogger("jaxvid")
@@ -127,93 +128,99 @@ def from_checkpoint(
     """(model, variables, info): the model of that name with the checkpoint's weights."""
     module = lookup.module("model", name)
     _check_fields(module, name, overrides)
-    arguments, fresh, dropped = _plan(checkpoint, name, num_classes)
-    model = module.MODULE(**{**arguments, **overrides})
-    shapes = variable_shapes(model, checkpoint.clip)
+    start = _start(checkpoint, name, num_classes)
+    model = module.MODULE(**{**start.arguments, **overrides})
+    shapes = variable_shapes(model, start.clip)
     filled, report = apply.load(
-        checkpoint.state,
+        start.state,
         apply.flatten_variables(shapes),
-        checkpoint.entries,
-        fresh=fresh,
-        dropped=dropped,
+        start.entries,
+        fresh=start.fresh,
         subject=_subject(checkpoint, name),
     )
-    filled |= _initial(model, checkpoint.clip, list(report.fresh), seed)
+    filled |= _initial(model, start.clip, list(report.fresh), seed)
     variables = apply.unflatten_variables(filled, shapes)
     if _is_scanned(model):
         variables = stack_layers(variables)
-    report = _with_earlier(report, checkpoint)
+    report = _with_earlier(report, start, checkpoint)
     for line in report.lines():
         log.log(logging.WARNING if report.fresh else logging.INFO, "%s: %s", name, line)
-    return model, jax.tree.map(jnp.asarray, variables), _info(checkpoint, name, model, report)
+    return (
+        model,
+        jax.tree.map(jnp.asarray, variables),
+        _info(checkpoint, start.clip, name, model, report),
+    )
 
 
 def load_into(
     model: nn.Module,
-    params: Mapping,
+    variables: Mapping,
     checkpoint: str | Path | Checkpoint,
     *,
     arch: str | None = None,
 ) -> tuple[dict, Report]:
-    """(params with the checkpoint's weights in them, report): how training starts from weights.
+    """(variables with the checkpoint's weights in them, report): how training starts from weights.
 
-    model: the module that `params`, a nested dict of arrays or shapes, are of. Leaves that the
-    checkpoint has not (report.fresh: a head of other classes, the whole head after pretraining)
-    stay as given; loaded leaves are numpy arrays of the given dtypes. checkpoint, arch: a path and
-    what it is of, as in `from_pretrained`, and raises as that does.
+    model: the module that `variables`, {"params": …, "batch_stats": …} of arrays or shapes, are of.
+    Leaves that the checkpoint has not (report.fresh: a head of other classes, the whole head after
+    pretraining) stay as given; loaded leaves are numpy arrays of the given dtypes. checkpoint, arch: a
+    path and what it is of, as in `from_pretrained`, and raises as that does.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = reading.from_path(checkpoint, arch)
     name = model_name(model)
-    _, fresh, dropped = _plan(checkpoint, name, getattr(model, "num_classes", None))
-    subject = _subject(checkpoint, name)
-    merged, report = _merge(params, checkpoint.state, checkpoint.entries, fresh, dropped, subject)
-    return merged, _with_earlier(report, checkpoint)
+    start = _start(checkpoint, name, getattr(model, "num_classes", None))
+    merged, report = _merge(variables, start, _subject(checkpoint, name))
+    return merged, _with_earlier(report, start, checkpoint)
 
 
-def merge_weights(params: Mapping, weights: Mapping, *, what: str) -> tuple[dict, Report]:
-    """(params with one's own weights in them, report): from another checkpoint of jaxvid.
+def merge_weights(variables: Mapping, weights: Mapping, *, what: str) -> tuple[dict, Report]:
+    """(variables with one's own weights in them, report): from another checkpoint of jaxvid.
 
-    Both are nested dicts of parameters; `params` may be shapes. Weights of the same model fit as
-    they are, with a fresh head where the number of classes differs; those of another model as far
-    as a table has a transfer for it (pretraining into a classifier). what: where the weights are
-    from, for the error. Raises ConversionError listing every difference.
+    Both are {"params": …, "batch_stats": …}; `variables` may be shapes. Weights of the same model
+    fit as they are, with a fresh head where the number of classes differs; those of another model as
+    far as a table has a transfer for it (pretraining into a classifier, 2D into 3D). what: where the
+    weights are from, for the error. Raises ConversionError listing every difference.
     """
-    state = flatten(_unstacked(weights))
-    targets = flatten(_unstacked(params))
+    state, targets = _flat(weights), _flat(variables)
     other = [
         path
         for path in source.heads(targets)
         if path in state and state[path].shape != targets[path].shape
     ]
     reason = "another number of classes than in the checkpoint"
-    ways = [({path: reason for path in other}, {})]
+    ways = [_Start(state, source.NATIVE_ENTRIES, dict.fromkeys(other, reason))]
     for name in lookup.names("conversion"):
-        ways += [(t.fresh, t.dropped) for t in source.transfers(name).values()]
+        ways += [_Start(state, t.entries, t.fresh) for t in source.transfers(name).values()]
     first_error = None
-    for fresh, dropped in ways:
+    for way in ways:
         try:
-            return _merge(params, state, source.NATIVE_ENTRIES, fresh, dropped, what)
+            return _merge(variables, way, what)
         except ConversionError as error:
             first_error = first_error or error
     raise first_error
 
 
-def _merge(params, state, entries, fresh, dropped, subject: str) -> tuple[dict, Report]:
-    targets = flatten(_unstacked(params))
+def _merge(variables: Mapping, start: "_Start", subject: str) -> tuple[dict, Report]:
+    targets = _flat(variables)
     filled, report = apply.load(
-        state, targets, entries, fresh=fresh, dropped=dropped, subject=subject
+        start.state, targets, start.entries, fresh=start.fresh, subject=subject
     )
-    merged = unflatten({path: filled.get(path, leaf) for path, leaf in targets.items()})
-    return (stack_layers(merged) if _is_stacked(params) else merged), report
+    kept = {path: filled.get(path, leaf) for path, leaf in targets.items()}
+    merged = {name: {} for name in variables} | apply.unflatten_variables(kept, variables)
+    return (stack_layers(merged) if _is_stacked(variables["params"]) else merged), report
 
 
-def _with_earlier(report: Report, checkpoint: Checkpoint) -> Report:
+def _with_earlier(report: Report, start: "_Start", checkpoint: Checkpoint) -> Report:
     """A head that was fresh when it was exported has not been trained by being loaded."""
     loaded = {path for paths in report.used.values() for path in paths}
     earlier = {path for path in checkpoint.info.get("fresh", ()) if path in loaded}
     reason = "fresh in the checkpoint too"
-    return dataclasses.replace(report, fresh={**report.fresh, **dict.fromkeys(earlier, reason)})
+    return dataclasses.replace(
+        report,
+        waived={**start.waived, **report.waived},
+        fresh={**report.fresh, **dict.fromkeys(earlier, reason)},
+    )
 
 
 def save_pretrained(
@@ -324,34 +331,70 @@ def _initial(model, clip, paths: list[str], seed: int) -> dict[str, jax.Array]:
     return jax.jit(pick)(jax.random.key(seed))
 
 
-def _plan(checkpoint: Checkpoint, name: str, num_classes: int | None) -> tuple[dict, dict, dict]:
-    """(arguments of the model, fresh, dropped) for a checkpoint that shall become this model."""
-    arguments, fresh, dropped = dict(checkpoint.arguments), {}, {}
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Weights, and the table that takes them to the model they shall start; its arguments and clip.
+    waived: keys that were left aside before, and why."""
+
+    state: Mapping[str, Any]
+    entries: Sequence[Entry]
+    fresh: Mapping[str, str]
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    clip: source.Clip | None = None
+    waived: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _start(checkpoint: Checkpoint, name: str, num_classes: int | None) -> _Start:
+    """A checkpoint that shall become the model of that name, with so many classes."""
+    start = _Start(
+        checkpoint.state, checkpoint.entries, {}, dict(checkpoint.arguments), checkpoint.clip
+    )
     if name != checkpoint.model:
-        transfers = source.transfers(name)
-        if checkpoint.model not in transfers:
-            raise ConversionError(
-                f"{checkpoint.info['source']['path']}: a checkpoint of {checkpoint.model!r} cannot "
-                f"start model {name!r}; known starts: {', '.join([name, *transfers])}"
-            )
-        transfer = transfers[checkpoint.model]
-        arguments = transfer.arguments(arguments)
-        fresh, dropped = dict(transfer.fresh), dict(transfer.dropped)
+        start = _transferred(checkpoint, name)
     has_classes = "num_classes" in _field_names(lookup.module("model", name))
-    there = arguments.get("num_classes")
+    there = start.arguments.get("num_classes")
     if num_classes is None:
         if has_classes and there is None:
             raise ConfigError(
                 f"{checkpoint.info['source']['path']} is of {checkpoint.model!r}, which has no "
                 f"classes; model {name!r} needs num_classes=…"
             )
-        return arguments, fresh, dropped
+        return start
     if not has_classes:
         raise ConfigError(f"model {name!r} has no classes; leave num_classes out")
+    fresh = dict(start.fresh)
     if there is not None and there != num_classes:
         reason = f"{there} classes in the checkpoint, {num_classes} asked"
         fresh |= dict.fromkeys(source.head_patterns(name), reason)
-    return {**arguments, "num_classes": num_classes}, fresh, dropped
+    arguments = {**start.arguments, "num_classes": num_classes}
+    return dataclasses.replace(start, fresh=fresh, arguments=arguments)
+
+
+def _transferred(checkpoint: Checkpoint, name: str) -> _Start:
+    """The checkpoint's weights as leaves of its own model, on their way into another one."""
+    transfers = source.transfers(name)
+    if checkpoint.model not in transfers:
+        raise ConversionError(
+            f"{checkpoint.info['source']['path']}: a checkpoint of {checkpoint.model!r} cannot "
+            f"start model {name!r}; known starts: {', '.join([name, *transfers])}"
+        )
+    transfer = transfers[checkpoint.model]
+    module = lookup.module("model", checkpoint.model)
+    shapes = variable_shapes(module.MODULE(**checkpoint.arguments), checkpoint.clip)
+    state, report = apply.load(
+        checkpoint.state,
+        apply.flatten_variables(shapes),
+        checkpoint.entries,
+        subject=_subject(checkpoint, checkpoint.model),
+    )
+    return _Start(
+        state,
+        transfer.entries,
+        transfer.fresh,
+        transfer.arguments(checkpoint.arguments),
+        transfer.clip(checkpoint.clip) if transfer.clip else checkpoint.clip,
+        report.waived,
+    )
 
 
 def _model_to_build(checkpoint: Checkpoint, arch: str | None, num_classes: int | None) -> str:
@@ -366,14 +409,16 @@ def _model_to_build(checkpoint: Checkpoint, arch: str | None, num_classes: int |
     return checkpoint.model
 
 
-def _info(checkpoint: Checkpoint, name: str, model: nn.Module, report: Report) -> dict:
+def _info(
+    checkpoint: Checkpoint, clip: source.Clip, name: str, model: nn.Module, report: Report
+) -> dict:
     own_head = not source.heads(report.fresh)
     return {
         **checkpoint.info,
         "class_names": checkpoint.info.get("class_names") if own_head else None,
         "model": name,
         "arguments": _arguments(model),
-        "clip": list(checkpoint.clip),
+        "clip": list(clip),
         "fresh": sorted(report.fresh),
         "waived": dict(report.waived),
     }
@@ -435,6 +480,11 @@ def _is_scanned(model: nn.Module) -> bool:
 
 def _is_stacked(tree: Mapping) -> bool:
     return any("blocks" in path.split("/") for path in flatten(tree))
+
+
+def _flat(variables: Mapping) -> dict[str, Any]:
+    """Flat paths of all collections, one entry a layer."""
+    return apply.flatten_variables({**variables, "params": _unstacked(variables["params"])})
 
 
 def _unstacked(tree: Mapping) -> dict:

@@ -17,7 +17,8 @@ from jaxvid.convert import reading
 from jaxvid.core.batch import LABEL, ROW
 from jaxvid.core.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
 from jaxvid.core.record import DatasetIndex
-from jaxvid.evaluate import reconstruct, report, runner
+from jaxvid.data.source import NO_FLOW
+from jaxvid.evaluate import precise_bn, reconstruct, report, runner
 from jaxvid.evaluate.classify import classification_metrics
 from jaxvid.metrics.sums import finish
 from jaxvid.ops.pixels import statistics
@@ -85,30 +86,29 @@ def _restore(c: ConfigDict, setting: Setting, workdir: Path) -> tuple[Any, int, 
     with checkpoints_of(c, home, read_only=True) as checkpoints:
         step = checkpoints.which("last" if home is path else name)
         weights = checkpoints.restore_weights(step)
-    return _place(setting, weights["params"], weights["batch_stats"], step, home), step, str(home)
+    return _place(setting, weights, f"{home}, step {step}"), step, str(home)
 
 
-def _place(setting: Setting, params, batch_stats, step: int, home: Path) -> dict:
+def _place(setting: Setting, weights, what: str) -> dict:
     """Weights on the mesh, after a comparison with the model's shapes."""
-    shapes = jax.eval_shape(setting.task.init, jax.random.key(0))
-    merged, report_ = pretrained.merge_weights(
-        shapes["params"], params, what=f"{home}, step {step}"
-    )
-    _refuse_fresh(report_, f"{home}, step {step}")
-    variables = {"params": merged, "batch_stats": batch_stats}
-    return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
+    merged, report_ = pretrained.merge_weights(_shapes(setting), weights, what=what)
+    _refuse_fresh(report_, what)
+    return jax.device_put(merged, tree_shardings(merged, setting.mesh, TRANSFORMER_RULES))
 
 
 def _foreign(c: ConfigDict, setting: Setting, path: Path) -> dict:
-    shapes = jax.eval_shape(setting.task.init, jax.random.key(0))
-    params, report_ = foreign_weights(c, setting, shapes["params"], path)
+    variables, report_ = foreign_weights(c, setting, _shapes(setting), path)
     _refuse_fresh(report_, str(path))
-    variables = {"params": params, "batch_stats": {}}
     return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
 
 
-def foreign_weights(c: ConfigDict, setting: Setting, params, path: Path):
-    """(params with the weights of a Hugging Face folder or weights file, report); says what the
+def _shapes(setting: Setting) -> dict:
+    """Of the model's variables; no statistics are an empty collection."""
+    return {"batch_stats": {}, **jax.eval_shape(setting.task.init, jax.random.key(0))}
+
+
+def foreign_weights(c: ConfigDict, setting: Setting, variables, path: Path):
+    """(variables with the weights of a Hugging Face folder or weights file, report); says what the
     checkpoint was made with and the recipe is not."""
     checkpoint = reading.from_path(path, c.init.arch or None)
     told = checkpoint.info["preprocessing"]
@@ -125,7 +125,7 @@ def foreign_weights(c: ConfigDict, setting: Setting, params, path: Path):
                 "%s has %s=%r, this model %r; --config.model.overrides.%s=%r follows it",
                 *(path, name, value, mine, name, value),
             )
-    return pretrained.load_into(setting.task.model, params, checkpoint)
+    return pretrained.load_into(setting.task.model, variables, checkpoint)
 
 
 # Fields that change a forward pass without changing a shape.
@@ -192,8 +192,10 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
         c, setting.val_index, setting.mesh, clips=views[0], crops=views[1]
     )
     step = jax.jit(setting.task.evaluate_step, out_shardings=replicated(setting.mesh))
+    refresh = _precise_bn(c, setting) if c.eval.precise_bn_batches else lambda variables: variables
 
     def run(variables):
+        variables = refresh(variables)
         how = {"what": f"evaluate {c.data.val_split}", "show": is_main()}
         if setting.task.kind == "masked":
             sums = runner.collect_sums(step, variables, batches, setting.to_device, **how)
@@ -215,6 +217,28 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
         return classification_metrics(rows["probabilities"], labels, names), rows
 
     return run
+
+
+def _precise_bn(c: ConfigDict, setting: Setting) -> Callable:
+    """variables -> variables with batch normalisation's statistics measured anew."""
+    step = jax.jit(
+        precise_bn.make_step(setting.task.batch_statistics, setting.task.prepare),
+        out_shardings=replicated(setting.mesh),
+    )
+
+    def refresh(variables):
+        with build.training_data(c, setting.train_index, setting.mesh) as batches:
+            return precise_bn.estimate(
+                step,
+                variables,
+                batches,
+                setting.to_device,
+                count=c.eval.precise_bn_batches,
+                seed=c.run.seed,
+                show=is_main(),
+            )
+
+    return refresh
 
 
 def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
@@ -270,6 +294,8 @@ def _protocol(c: ConfigDict, clips: int, crops: int, kind: str) -> dict:
     }
     if c.data.sampling == "dense":
         protocol["stride_frames"] = c.data.stride_frames
+    if c.data.flow != NO_FLOW:
+        protocol["flow"] = c.data.flow
     if kind == "masked":
         return protocol | {"mask": c.objective.mask, "mask_ratio": c.objective.mask_ratio}
     return protocol | {"pooling": "mean of the views' softmax"}

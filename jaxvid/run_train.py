@@ -122,27 +122,25 @@ def _make_loop(
         return loop, state, start
     state = train_state.create(init, c.run.seed, shardings)
     if c.init.checkpoint:
-        params, batch_stats = _initial_weights(c, setting, state)
-        state = train_state.with_weights(state, params, batch_stats, shardings)
+        variables = _initial_weights(c, setting, state)
+        state = train_state.with_weights(state, variables, shardings)
     return loop, state, 0
 
 
-def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState):
-    """(params, batch_stats): init.checkpoint's weights where they fit, the state's own elsewhere."""
+def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict:
+    """init.checkpoint's weights where they fit, the state's own elsewhere."""
     path = Path(c.init.checkpoint).expanduser()
+    own = {"params": state.params, "batch_stats": state.batch_stats}
     if (path / "checkpoints").is_dir():
         with Checkpoints(path / "checkpoints", read_only=True) as other:
             step = other.which("last")
-            source = other.restore_weights(step)
-        what = f"{path}, step {step}"
-        params, report = pretrained.merge_weights(state.params, source["params"], what=what)
-        batch_stats = source["batch_stats"]
+            weights = other.restore_weights(step)
+        variables, report = pretrained.merge_weights(own, weights, what=f"{path}, step {step}")
     else:
-        params, report = foreign_weights(c, setting, state.params, path)
-        batch_stats = {}
+        variables, report = foreign_weights(c, setting, own, path)
     for line in report.lines():
         log.info("%s", line)
-    return params, batch_stats
+    return variables
 
 
 def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:

@@ -254,7 +254,7 @@ def test_a_head_exported_fresh_is_still_fresh(exported, tmp_path):
     assert info["fresh"] == ["head/bias", "head/kernel"]
     assert_equal(variables, made[1])
     model = classifier(num_classes=7)
-    _, report = pretrained.load_into(model, variables["params"], tmp_path / "fresh")
+    _, report = pretrained.load_into(model, variables, tmp_path / "fresh")
     assert set(report.fresh) == set(info["fresh"])
     made[2]["fresh"] = []  # what training does
     pretrained.save_pretrained(tmp_path / "fresh", *made)
@@ -322,54 +322,55 @@ def test_the_number_of_frames_and_the_size_are_free(exported):
 @pytest.mark.parametrize("shapes_only", [False, True])
 def test_load_into_fills_given_parameters(exported, scan_layers, shapes_only):
     model = classifier(num_classes=5, scan_layers=scan_layers)
-    init = model.init(jax.random.key(3), {"video": video(1)}, train=False)["params"]
+    init = model.init(jax.random.key(3), {"video": video(1)}, train=False)
     given = jax.eval_shape(lambda: init) if shapes_only else init
-    params, report = pretrained.load_into(model, given, exported[0])
-    assert jax.tree.structure(params) == jax.tree.structure(init)
+    variables, report = pretrained.load_into(model, given, exported[0])
+    assert jax.tree.structure(variables) == jax.tree.structure(init)
     assert set(report.fresh) == {"head/kernel", "head/bias"}
-    assert params["head"]["kernel"] is given["head"]["kernel"] or scan_layers
-    encoder = unstack_layers(params)["encoder"]
+    assert variables["params"]["head"]["kernel"] is given["params"]["head"]["kernel"] or scan_layers
+    encoder = unstack_layers(variables["params"])["encoder"]
     assert_equal(encoder, exported[2]["params"]["encoder"])
     assert any("FRESH" in line for line in report.lines())
 
 
 def test_load_into_takes_a_pretraining(own_pretraining):
     model = classifier(pool="token")
-    shapes = pretrained.variable_shapes(model, CLIP)["params"]
-    params, report = pretrained.load_into(model, shapes, own_pretraining[0])
+    shapes = pretrained.variable_shapes(model, CLIP)
+    variables, report = pretrained.load_into(model, shapes, own_pretraining[0])
     assert set(report.fresh) == {"head/kernel", "head/bias"}  # the encoder's norm is used
-    assert_equal(params["encoder"], own_pretraining[2]["params"]["encoder"])
+    assert_equal(variables["params"]["encoder"], own_pretraining[2]["params"]["encoder"])
 
 
 def test_load_into_refuses_a_model_of_another_shape(exported):
     model = classifier(depth=1)
-    shapes = pretrained.variable_shapes(model, CLIP)["params"]
+    shapes = pretrained.variable_shapes(model, CLIP)
     with pytest.raises(ConversionError, match="0 missing, 15 left over"):
         pretrained.load_into(model, shapes, exported[0])
 
 
 def test_ones_own_weights_are_merged_by_what_they_are():
     model = classifier()
-    shapes = pretrained.variable_shapes(model, CLIP)["params"]
-    same = random_variables(model)["params"]
-    params, report = pretrained.merge_weights(shapes, same, what="runs/a, step 3")
-    assert_equal(params, same)
+    shapes = pretrained.variable_shapes(model, CLIP)
+    same = random_variables(model)
+    merged, report = pretrained.merge_weights(shapes, same, what="runs/a, step 3")
+    assert_equal(merged, same)
     assert not report.fresh
-    other = random_variables(classifier(num_classes=9))["params"]
-    params, report = pretrained.merge_weights(same, other, what="runs/a, step 3")
+    other = random_variables(classifier(num_classes=9))
+    merged, report = pretrained.merge_weights(same, other, what="runs/a, step 3")
     assert set(report.fresh) == {"head/kernel", "head/bias"}
-    assert params["head"]["bias"] is same["head"]["bias"]
-    before = random_variables(autoencoder())["params"]
-    params, report = pretrained.merge_weights(stack_layers(same), before, what="runs/p, step 9")
+    assert merged["params"]["head"]["bias"] is same["params"]["head"]["bias"]
+    before = random_variables(autoencoder())
+    merged, report = pretrained.merge_weights(stack_layers(same), before, what="runs/p, step 9")
     assert set(report.fresh) == {"fc_norm/bias", "fc_norm/scale", "head/bias", "head/kernel"}
     assert "encoder/norm/bias" in report.waived and "mask_token" in report.waived
-    assert_equal(unstack_layers(params)["encoder"]["block_1"], before["encoder"]["block_1"])
+    assert_equal(
+        unstack_layers(merged["params"])["encoder"]["block_1"],
+        before["params"]["encoder"]["block_1"],
+    )
     with pytest.raises(
         ConversionError, match="runs/b, step 1 does not fit: 15 missing, 0 left over"
     ):
-        pretrained.merge_weights(
-            same, random_variables(classifier(depth=1))["params"], what="runs/b, step 1"
-        )
+        pretrained.merge_weights(same, random_variables(classifier(depth=1)), what="runs/b, step 1")
 
 
 # --- transformers ------------------------------------------------------------------------------------

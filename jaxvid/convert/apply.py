@@ -78,19 +78,17 @@ def load(
     entries: Sequence[Entry],
     *,
     fresh: Mapping[str, str] | None = None,
-    dropped: Mapping[str, str] | None = None,
     subject: str = "the checkpoint",
 ) -> tuple[dict[str, Any], Report]:
     """Checkpoint to model.
 
     state: key -> array. targets: flat path -> anything with shape and dtype; arrays come out in
     that dtype. fresh: path pattern -> reason, for leaves that shall not come from the checkpoint
-    (a new head). dropped: path pattern -> reason, for parts the checkpoint may have and this model
-    has not (a decoder). Returns {path: array} of all leaves but the fresh ones, and a Report.
+    (a new head). Returns {path: array} of all leaves but the fresh ones, and a Report.
 
     Raises ConversionError that lists all missing leaves, left-over keys and wrong shapes at once.
     """
-    loading = _Loading(state, targets, entries, _compiled(fresh), _compiled(dropped))
+    loading = _Loading(state, targets, entries, _compiled(fresh))
     for rule in loading.rules:
         loading.apply_rule(rule)
     loading.apply_aliases_and_waivers()
@@ -158,8 +156,8 @@ def _result(array: np.ndarray, dtype: np.dtype, real: bool) -> Any:
 class _Loading:
     """The state of one `load`: what was filled, used, waived, and all that is wrong so far."""
 
-    def __init__(self, state, targets, entries, fresh, dropped):
-        self.state, self.targets, self.entries, self.dropped = state, targets, entries, dropped
+    def __init__(self, state, targets, entries, fresh):
+        self.state, self.targets, self.entries = state, targets, entries
         self.rules = [e for e in entries if isinstance(e, Rule)]
         reasons = {path: _reason(path, fresh) for path in targets}
         self.fresh = {path: reason for path, reason in reasons.items() if reason is not None}
@@ -176,18 +174,10 @@ class _Loading:
             paths = [p.fill(binding) for p in rule.path_patterns]
             if not all(key in self.state for key in keys):
                 continue
-            reason = self._reason_not_to_load(paths)
-            if reason is not None:
-                self.waived.update(dict.fromkeys(keys, reason))
+            if all(path in self.fresh for path in paths):
+                self.waived.update(dict.fromkeys(keys, self.fresh[paths[0]]))
             elif all(path in self.targets for path in paths):
                 self._fill(rule, keys, paths)
-
-    def _reason_not_to_load(self, paths: Sequence[str]) -> str | None:
-        if all(path in self.fresh for path in paths):
-            return self.fresh[paths[0]]
-        if any(path in self.targets for path in paths):
-            return None
-        return _reason(paths[0], self.dropped)
 
     def _fill(self, rule: Rule, keys: Sequence[str], paths: Sequence[str]) -> None:
         twice = [path for path in paths if path in self.filled or path in self.claimed]

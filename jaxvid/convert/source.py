@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from jaxvid.convert import apply
-from jaxvid.convert.rules import Entry, leaf, patterns
+from jaxvid.convert.layout import LayoutError
+from jaxvid.convert.rules import Entry, Rule, Waive, leaf, patterns
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConversionError, UnknownNameError, nearest
 
@@ -56,13 +59,44 @@ class Source:
 class Transfer:
     """How a checkpoint of one model starts another: what stays fresh, what is left behind, and why.
 
-    Patterns are paths of the parameter trees. arguments: those of the checkpoint's model -> those
-    of this one, without `num_classes` unless the checkpoint has them.
+    Patterns are paths of the parameter trees (batch_stats/… for statistics). arguments: those of the
+    checkpoint's model -> those of this one, without `num_classes` unless the checkpoint has them.
+    clip: of the checkpoint's model -> one this model can be initialised with; None: the same.
+    adapt: (path, array, shape this model has there) -> array, for leaves of another shape (2D weights
+    inflated into 3D, jaxvid/convert/inflate.py). copies: pairs (path pattern of the checkpoint's
+    model, path pattern of this one) where names differ or one leaf starts several; () means the same
+    path on both sides.
     """
 
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
     fresh: Mapping[str, str]
     dropped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clip: Callable[[Clip], Clip] | None = None
+    adapt: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
+    copies: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """From the leaves of the checkpoint's model to those of this one."""
+        pairs = self.copies or (("{path:.+}", "{path}"),)
+        rules = [Rule((theirs,), (ours,), _Adapted(self.adapt)) for theirs, ours in pairs]
+        return (*rules, *(Waive(path, reason) for path, reason in self.dropped.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Adapted:
+    """The operation of a transfer: as it is where the shapes agree, else through `adapt`."""
+
+    adapt: Callable | None
+
+    def load(self, arrays, shapes):
+        (array,), (shape,) = arrays, shapes
+        if self.adapt is None or array.shape == tuple(shape):
+            return [array]
+        try:
+            return [self.adapt("", array, tuple(shape))]
+        except ConversionError as error:
+            raise LayoutError(str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,14 +146,18 @@ def sources_of(model: str) -> list[Found]:
 
 
 def find(arch: str, keys: Iterable[str] | None = None) -> Found:
-    """The source called `arch` ("hf/videomae"), or, for the plain name of a model, the one of its
-    sources, or of those it can start from, that knows most of these keys.
+    """The source called `arch` ("torchvision/r2plus1d_18", or "r2plus1d_18" where only one is called
+    so), or, for the plain name of a model, the one of its sources, or of those it can start from,
+    that knows most of these keys.
 
     Raises UnknownNameError with the nearest name and the list.
     """
     by_name = {found.arch: found for found in all_sources()}
     if arch in by_name:
         return by_name[arch]
+    alone = [found for name, found in by_name.items() if name.partition("/")[2] == arch]
+    if len(alone) == 1 and not has_table(arch):
+        return alone[0]
     if has_table(arch) and keys is not None:
         started_from = [name for name in transfers(arch) if has_table(name)]
         return detect(keys, [f for name in (arch, *started_from) for f in sources_of(name)])

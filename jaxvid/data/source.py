@@ -1,4 +1,4 @@
-"""One labelled clip by its row number: decode, transform, label. What the pipeline reads from."""
+"""One labelled clip by its row number: decode, transform, flow, label. What the pipeline reads from."""
 
 import logging
 from collections.abc import Sequence
@@ -11,10 +11,12 @@ from jaxvid.core.errors import ConfigError, DataError, DecodeError, unknown
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.sampling import Sampling
 from jaxvid.data.transform_list import Transform
+from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import video
 from jaxvid.decode.deadline import run_with_deadline
 
 ON_ERROR = ("raise", "skip")
+NO_FLOW = "none"
 
 logger = logging.getLogger("jaxvid.data")
 
@@ -24,7 +26,9 @@ class ClipSource:
 
     index: what to read; at least one record. sampling: which frames. size: height and width of a
     clip in pixels once all transforms are done. transforms: applied in order; a transform that
-    multiplies the views says by how many in its attribute `view_factor` (default 1).
+    multiplies the views says by how many in its attribute `view_factor` (default 1). flow: "none",
+    or the method of jaxvid/decode/flow.py by which each view gets its optical flow, from the frames
+    as the transforms leave them, so that pixels and flow are of the same place and scale.
     decoder, short_side: see `jaxvid.decode.video.open`. deadline_seconds: wall-clock limit for
     opening and decoding one clip. on_error: "raise", or "skip": a clip that cannot be decoded is
     logged (logger "jaxvid.data") and comes as zeros with mask False. max_label_width: L of the
@@ -42,6 +46,7 @@ class ClipSource:
         sampling: Sampling,
         size: int,
         transforms: Sequence[Transform] = (),
+        flow: str = NO_FLOW,
         decoder: str = "pyav",
         short_side: int | None = None,
         deadline_seconds: float = 30.0,
@@ -61,6 +66,10 @@ class ClipSource:
             raise ConfigError(f"size is {size!r}, expected a whole number of pixels from 1")
         if not deadline_seconds > 0:
             raise ConfigError(f"deadline_seconds is {deadline_seconds}, expected more than 0")
+        if flow != NO_FLOW:
+            optical_flow.check(flow, num_frames=sampling.num_frames, size=size)
+            optical_flow.opencv()  # if it is missing: now, not at the first clip
+        self.flow = flow
         self.index, self.sampling, self.transforms = index, sampling, tuple(transforms)
         self.decoder, self.short_side = decoder, short_side
         self.deadline_seconds, self.on_error = deadline_seconds, on_error
@@ -78,7 +87,8 @@ class ClipSource:
         """The clip of records[row]: one example of the batch of `jaxvid.core.batch`, unbatched.
 
         video uint8 (V, T, size, size, 3), label int32 (L,) or label_<head> int32 (1,), mask bool
-        (), row int32 (). With rng None nothing is random (evaluation).
+        (), row int32 (); where it was asked for, flow float32 (V, T, size, size, 2). With rng None
+        nothing is random (evaluation).
         """
         record = self.index.records[row]
         try:
@@ -131,6 +141,12 @@ class ClipSource:
             )
         return pixels
 
+    def _flow(self, pixels: np.ndarray, mask: bool) -> np.ndarray:
+        """float32 (V, T, size, size, 2), of a clip that does not count zeros."""
+        if not mask:
+            return np.zeros((*self.clip_shape[:-1], 2), np.float32)
+        return np.stack([optical_flow.flow(view, self.flow) for view in pixels])
+
     def _check_moves(self, num_frames: int, record: VideoRecord) -> None:
         """A file of one frame is a picture, or was cut short: padded to a clip it would teach that
         nothing moves."""
@@ -144,6 +160,8 @@ class ClipSource:
 
     def _example(self, pixels: np.ndarray, labels: tuple[int, ...], mask: bool, row: int) -> dict:
         example = {names.VIDEO: pixels, names.MASK: np.array(mask), names.ROW: np.int32(row)}
+        if self.flow != NO_FLOW:
+            example[names.FLOW] = self._flow(pixels, mask)
         if self.index.heads:
             for number, head in enumerate(self.index.heads):
                 label = labels[number] if labels else names.PAD_LABEL

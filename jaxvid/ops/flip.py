@@ -2,6 +2,7 @@
 
 flips = flip_decisions(rng, n)
 video = flip_video(video, flips)
+flow = flip_flow(flow, flips)
 targets = flip_targets(targets, flips, swap)   # only where left and right are classes
 """
 
@@ -22,6 +23,13 @@ def flip_decisions(rng: jax.Array, n: int, probability: float = 0.5) -> jax.Arra
 def flip_video(video: jax.Array, flips: jax.Array) -> jax.Array:
     """(N, T, H, W, C) of any dtype and range, all frames of the clips in bool (N,) mirrored."""
     return jnp.where(flips[:, None, None, None, None], video[:, :, :, ::-1, :], video)
+
+
+def flip_flow(flow: jax.Array, flips: jax.Array) -> jax.Array:
+    """(N, T, H, W, 2) as jaxvid/decode/flow.py gives it: mirrored like the video, and what moves to
+    the right then moves to the left (channel 0 changes its sign)."""
+    sign = jnp.asarray([-1, 1], flow.dtype)
+    return jnp.where(flips[:, None, None, None, None], flow[:, :, :, ::-1, :] * sign, flow)
 
 
 def flip_targets(targets: jax.Array, flips: jax.Array, swap: np.ndarray) -> jax.Array:

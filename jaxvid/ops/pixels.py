@@ -1,6 +1,7 @@
 """From uint8 frames to what a model sees: scaling to [0, 1] and normalisation by named statistics.
 
 video = normalise(to_float(batch["video"]), "imagenet", dtype=jnp.bfloat16)
+flow = normalise_flow(batch["flow"], dtype=jnp.bfloat16)
 """
 
 from typing import NamedTuple
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.core.errors import unknown
+
+FLOW_BOUND = 20.0  # pixels a frame; I3D's, and what two-stream networks are commonly trained with
 
 
 class Statistics(NamedTuple):
@@ -78,6 +81,21 @@ def denormalise(video: jax.Array, statistics_name: str | Statistics | tuple) -> 
     check_float_rgb(video, "denormalise")
     mean, std = (jnp.asarray(x, jnp.float32) for x in statistics(statistics_name))
     return video.astype(jnp.float32) * std + mean
+
+
+def normalise_flow(flow: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """Pixels a frame, float (…, 2) -> [-1, 1] in `dtype`: cut off at ±FLOW_BOUND and divided by it.
+
+    As the flow that I3D was published for (Carreira and Zisserman 2017, its repository). Raises
+    ValueError for what is no flow.
+    """
+    if not jnp.issubdtype(flow.dtype, jnp.floating) or flow.shape[-1:] != (2,):
+        raise ValueError(
+            f"normalise_flow was given {flow.dtype} of shape {flow.shape}, expected floating point "
+            "with 2 channels (right, down) as the last axis"
+        )
+    bounded = jnp.clip(flow.astype(jnp.float32), -FLOW_BOUND, FLOW_BOUND)
+    return (bounded / FLOW_BOUND).astype(dtype)
 
 
 def check_float_rgb(video: jax.Array, caller: str) -> None:

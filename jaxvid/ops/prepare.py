@@ -2,6 +2,7 @@
 
 `prepare(rng, batch) -> (inputs, targets)`:
     inputs["video"]    (N, T, H, W, 3) normalised, N = B·V views folded
+    inputs["flow"]     (N, T, H, W, 2) in [-1, 1], if the batch has it; flipped and mixed as the video
     targets["weight"]  (N,) float32, 0 for rows that do not count
     targets["target"]  (N, K) soft labels (classification)
     inputs["tube_mask"] = targets["tube_mask"]  (N, tokens) bool, targets["video"] in [0, 1] (masked)
@@ -12,13 +13,13 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxvid.core.batch import LABEL, MASK, VIDEO
+from jaxvid.core.batch import FLOW, LABEL, MASK, VIDEO
 from jaxvid.ops.colour import colour_jitter, greyscale
 from jaxvid.ops.erase import random_erasing
-from jaxvid.ops.flip import flip_decisions, flip_video
+from jaxvid.ops.flip import flip_decisions, flip_flow, flip_video
 from jaxvid.ops.labels import labelled, one_hot_targets
 from jaxvid.ops.mix import mixup_or_cutmix
-from jaxvid.ops.pixels import normalise, to_float
+from jaxvid.ops.pixels import normalise, normalise_flow, to_float
 from jaxvid.ops.tube_mask import make_mask
 from jaxvid.ops.views import fold, repeat
 
@@ -44,7 +45,7 @@ def for_classification(
 
     def prepare(rng, batch):
         look_rng, erase_rng, mix_rng = jax.random.split(rng, 3)
-        video = _look(look_rng, batch, flip_probability, jitter, greyscale_probability)
+        video, flips = _look(look_rng, batch, flip_probability, jitter, greyscale_probability)
         views = batch[VIDEO].shape[1]
         target = one_hot_targets(batch[LABEL], num_classes, label_smoothing)
         counted = batch[MASK] & labelled(batch[LABEL])
@@ -53,10 +54,11 @@ def for_classification(
         video = normalise(video, statistics, dtype)
         if erasing_probability:
             video = random_erasing(erase_rng, video, probability=erasing_probability)
+        inputs = {VIDEO: video, **_flow(batch, flips, dtype)}
         if mixup_alpha or cutmix_alpha:
-            video, target = mixup_or_cutmix(
+            inputs, target = mixup_or_cutmix(
                 mix_rng,
-                video,
+                inputs,
                 target,
                 weight,
                 mixup_alpha=mixup_alpha,
@@ -64,7 +66,7 @@ def for_classification(
                 probability=mix_probability,
                 switch_probability=cutmix_share,
             )
-        return {VIDEO: video}, {"target": target, "weight": weight}
+        return inputs, {"target": target, "weight": weight}
 
     return prepare
 
@@ -84,7 +86,7 @@ def for_masked_pretraining(
 
     def prepare(rng, batch):
         look_rng, mask_rng = jax.random.split(rng)
-        video = _look(look_rng, batch, flip_probability, jitter, greyscale_probability)
+        video, _ = _look(look_rng, batch, flip_probability, jitter, greyscale_probability)
         masked = make_mask(mask, mask_rng, video.shape[0], grid, mask_ratio)
         weight = repeat(batch[MASK].astype(jnp.float32), batch[VIDEO].shape[1])
         inputs = {VIDEO: normalise(video, statistics, dtype), "tube_mask": masked}
@@ -94,11 +96,13 @@ def for_masked_pretraining(
 
 
 def _look(rng, batch, flip_probability: float, jitter: tuple, greyscale_probability: float):
-    """uint8 (B, V, T, H, W, 3) -> float32 (B·V, T, H, W, 3) in [0, 1], flipped and coloured."""
+    """uint8 (B, V, T, H, W, 3) -> (float32 (B·V, T, H, W, 3) in [0, 1], flipped and coloured; which
+    were flipped, bool (B·V,), or None where none is)"""
     flip_rng, colour_rng, grey_rng = jax.random.split(rng, 3)
-    video = fold(batch[VIDEO])
+    video, flips = fold(batch[VIDEO]), None
     if flip_probability:
-        video = flip_video(video, flip_decisions(flip_rng, video.shape[0], flip_probability))
+        flips = flip_decisions(flip_rng, video.shape[0], flip_probability)
+        video = flip_video(video, flips)
     video = to_float(video)
     if any(jitter):
         brightness, contrast, saturation, hue = jitter
@@ -112,4 +116,14 @@ def _look(rng, batch, flip_probability: float, jitter: tuple, greyscale_probabil
         )
     if greyscale_probability:
         video = greyscale(grey_rng, video, greyscale_probability)
-    return video
+    return video, flips
+
+
+def _flow(batch, flips, dtype) -> dict:
+    """{} or {"flow": (B·V, T, H, W, 2)}; colours and erasing are the camera's, not of the motion."""
+    if FLOW not in batch:
+        return {}
+    flow = fold(batch[FLOW])
+    if flips is not None:
+        flow = flip_flow(flow, flips)
+    return {FLOW: normalise_flow(flow, dtype)}

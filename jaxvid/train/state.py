@@ -65,13 +65,10 @@ def abstract(init: Callable, mesh: Mesh, rules=()) -> TrainState:
     )
 
 
-def with_weights(state: TrainState, params, batch_stats, shardings: TrainState) -> TrainState:
-    """The state with other weights (host or device arrays) in its own shardings; the moving average
-    starts from them too."""
-    params = jax.device_put(params, shardings.params)
-    changes = {"params": params}
-    if batch_stats:
-        changes["batch_stats"] = jax.device_put(batch_stats, shardings.batch_stats)
-    if state.ema:
-        changes["ema"] = jax.tree.map(jnp.copy, params)
-    return state.replace(**changes)
+def with_weights(state: TrainState, variables, shardings: TrainState) -> TrainState:
+    """The state with other weights and statistics ({"params", "batch_stats"}, host or device arrays)
+    in its own shardings; the moving average starts from them too."""
+    params = jax.device_put(variables["params"], shardings.params)
+    batch_stats = jax.device_put(variables["batch_stats"], shardings.batch_stats)
+    ema = jax.tree.map(jnp.copy, params) if state.ema else {}
+    return state.replace(params=params, batch_stats=batch_stats, ema=ema)

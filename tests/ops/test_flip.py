@@ -16,6 +16,15 @@ def test_a_whole_clip_is_mirrored_or_left():
         np.testing.assert_array_equal(got[n], expected)
 
 
+def test_flow_is_mirrored_and_what_went_right_goes_left():
+    flow = np.random.default_rng(0).standard_normal((4, 2, 3, 5, 2)).astype(np.float32)
+    got = np.asarray(flip.flip_flow(jnp.asarray(flow), jnp.array([True, False, True, False])))
+    for n in (0, 2):
+        np.testing.assert_array_equal(got[n, ..., 0], -flow[n, :, :, ::-1, 0])
+        np.testing.assert_array_equal(got[n, ..., 1], flow[n, :, :, ::-1, 1])
+    np.testing.assert_array_equal(got[1::2], flow[1::2])
+
+
 def test_decisions_follow_probability_and_key():
     first = flip.flip_decisions(jax.random.key(1), 4000, 0.3)
     assert 0.26 < float(first.mean()) < 0.34

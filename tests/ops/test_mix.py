@@ -112,6 +112,26 @@ def test_nothing_of_a_skipped_row_reaches_another(kind):
     np.testing.assert_array_equal(got, float_weights[0])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_video_and_flow_are_mixed_alike(kind):
+    video, targets = clips()
+    # Of the same values as the video, so that shares, partners and boxes show in both.
+    both = {"video": video.astype(jnp.float32), "flow": video[..., :2]}
+    weights = jnp.array([1, 0, 1, 1, 1, 1, 1, 1], bool)
+    got, got_targets = jax.jit(kind)(jax.random.key(3), both, targets, weights)
+    alone, alone_targets = jax.jit(kind)(jax.random.key(3), video, targets, weights)
+    np.testing.assert_array_equal(got["video"], alone)
+    np.testing.assert_array_equal(got["flow"], alone[..., :2])
+    np.testing.assert_array_equal(got_targets, alone_targets)
+    assert (np.asarray(alone) != np.asarray(video)).any()
+
+
+def test_what_is_mixed_together_has_one_size():
+    video, targets = clips()
+    with pytest.raises(ValueError, match="expected the same number of clips, height and width in"):
+        mix.mixup(jax.random.key(0), {"video": video, "flow": video[:, :, ::2, :, :2]}, targets)
+
+
 def test_dtypes_are_kept():
     video, targets = clips()
     got, got_targets = mix.mixup(jax.random.key(0), video.astype(jnp.bfloat16), targets)

@@ -73,3 +73,16 @@ def test_normalise_wants_float_rgb(video):
 def test_a_video_has_five_axes():
     with pytest.raises(ValueError, match=r"x was given shape \(4, 4, 3\), expected \(N, T, H"):
         pixels.check_float_video(jnp.zeros((4, 4, 3)), "x")
+
+
+def test_flow_is_cut_off_and_scaled():
+    flow = jnp.array([[-50.0, -20.0], [-10.0, 0.0], [5.0, 21.0]])
+    got = pixels.normalise_flow(flow)
+    np.testing.assert_allclose(got, [[-1, -1], [-0.5, 0], [0.25, 1]])
+    assert pixels.normalise_flow(flow, jnp.bfloat16).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("wrong", [jnp.zeros((2, 3)), jnp.zeros((2, 2), jnp.uint8)])
+def test_what_is_no_flow(wrong):
+    with pytest.raises(ValueError, match="normalise_flow was given .* with 2 channels .right, do"):
+        pixels.normalise_flow(wrong)

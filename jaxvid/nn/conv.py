@@ -1,0 +1,133 @@
+"""Convolutions over frames and clips, channels last, equal on every platform and fast on each.
+
+y = conv(x, kernel, strides=(1, 2, 2), padding=(0, 3, 3))  # x: (N, T, H, W, C)
+y = Conv(64, (1, 7, 7), strides=(1, 2, 2))(x)
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvid.nn.linear import Initializer
+
+HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNets
+Padding = str | int | Sequence[int | tuple[int, int]]
+
+
+def resolve_padding(
+    padding: Padding,
+    sizes: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> tuple[tuple[int, int], ...]:
+    """(before, after) of each axis, whatever way it was said.
+
+    "half": (window - 1) // 2 on both sides, as torch models write it out; "SAME": TensorFlow's, from
+    the input's size, more at the end than at the start; "VALID"; a number for all axes, or one number
+    or pair an axis. Raises ValueError for other words, and when an axis is shorter than the window.
+    """
+    dilation = dilation or (1,) * len(window)
+    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    if padding == "half":
+        pairs = [((r - 1) // 2,) * 2 for r in reach]
+    elif padding == "VALID":
+        pairs = [(0, 0)] * len(reach)
+    elif padding == "SAME":
+        totals = [
+            max((-(-size // s) - 1) * s + r - size, 0)
+            for size, r, s in zip(sizes, reach, strides, strict=True)
+        ]
+        pairs = [(t // 2, t - t // 2) for t in totals]
+    elif isinstance(padding, str):
+        raise ValueError(f"padding {padding!r}: expected 'half', 'SAME', 'VALID' or numbers")
+    else:
+        each = [padding] * len(reach) if isinstance(padding, int) else padding
+        pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in each]
+    for size, r, pair in zip(sizes, reach, pairs, strict=True):
+        if size + sum(pair) < r:
+            raise ValueError(
+                f"an input of {'×'.join(map(str, sizes))} (T×H×W, or H×W) is smaller than the window "
+                f"{'×'.join(map(str, window))} with padding {pairs}: give longer or larger clips"
+            )
+    return tuple(pairs)
+
+
+def per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """2 -> (2, 2, 2) for three axes; a sequence as a tuple."""
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "half",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """x (N, *spatial, C) with kernel (*window, C / groups, O) -> (N, *spatial', O), in x's dtype.
+
+    Two or three spatial axes. Raises ValueError when channels, groups or sizes do not fit.
+    """
+    axes = kernel.ndim - 2
+    if x.ndim != axes + 2 or x.shape[-1] != kernel.shape[-2] * groups:
+        raise ValueError(
+            f"an input of shape {x.shape} does not fit a kernel of shape {kernel.shape} with "
+            f"{groups} groups: expected {axes + 2} axes and {kernel.shape[-2] * groups} channels "
+            "in the last one"
+        )
+    strides, dilation = per_axis(strides, axes), per_axis(dilation, axes)
+    pads = resolve_padding(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
+    return _native(x, kernel, strides, pads, dilation, groups)
+
+
+def _native(x, kernel, strides, pads, dilation, groups):
+    letters = "THW"[-len(strides) :]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        feature_group_count=groups,
+    )
+
+
+class Conv(nn.Module):
+    """Parameters kernel (*kernel_size, C / groups, features) and, with use_bias, bias (features,).
+
+    The number of spatial axes is the length of kernel_size. padding: see `resolve_padding`.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: Padding = "half"
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: Initializer = HE_FAN_OUT
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(N, *spatial, C) -> (N, *spatial', features) in `dtype`"""
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)
+        return y

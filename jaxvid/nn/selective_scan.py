@@ -1,0 +1,147 @@
+"""The selective scan: a linear recurrence whose coefficients follow from the input.
+
+Gu and Dao 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, section 3: with a
+zero state before the first step,
+
+    h_t = exp(dt_t·A)·h_{t-1} + dt_t·B_t·x_t        y_t = C_t·h_t
+
+It is an associative scan over time, parallel in about 2·log2(T) passes. A CPU has nothing to run the
+passes on and is 2 to 5 times faster step by step, forward and gradient (1024 channels of 16 states
+over 16, 64 and 256 steps, measured): there it is lowered to a loop. States are float32 everywhere.
+For the gradient they are computed again, not kept, as in section 3.3.2.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def selective_scan(
+    x: jax.Array,
+    dt: jax.Array,
+    a: jax.Array,
+    b: jax.Array,
+    c: jax.Array,
+    *,
+    chunk: int | None = None,
+) -> jax.Array:
+    """y of the recurrence above, float32 (N, T, E), for E channels of S states each.
+
+    x, dt: (N, T, E), dt positive; a: (E, S), negative; b, c: (N, T, S); any float dtypes. chunk: so
+    many steps are scanned in parallel, the chunks one after the other: bounds the memory, which is
+    otherwise that of several arrays (N, T, S, E) while this layer runs. Where steps are a loop anyway
+    it changes nothing. Raises ValueError when the shapes do not fit together or chunk is below 1.
+    """
+    _check(x, dt, a, b, c, chunk)
+    arrays = [array.astype(jnp.float32) for array in (x, dt, a, b, c)]
+    steps = x.shape[1]
+    parallel = _parallel if chunk is None or chunk >= steps else _chunked(chunk)
+    return jax.checkpoint(
+        lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=_stepwise, default=parallel)
+    )(*arrays)
+
+
+def _check(x, dt, a, b, c, chunk) -> None:
+    n, steps, width = x.shape if x.ndim == 3 else (None,) * 3
+    states = a.shape[-1]
+    fits = dt.shape == x.shape and a.shape == (width, states)
+    if not fits or b.shape != (n, steps, states) or c.shape != b.shape:
+        raise ValueError(
+            f"selective_scan got x {x.shape}, dt {dt.shape}, a {a.shape}, b {b.shape}, c {c.shape}; "
+            "expected twice (N, T, E), then (E, S) and twice (N, T, S)"
+        )
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"selective_scan got chunk={chunk}; expected at least 1 step, or None")
+
+
+# States are (…, S, E): channels last fill a vector unit, the few states would not.
+
+
+def _coefficients(x, dt, a, b):
+    """exp(dt·A) and dt·B·x as (…, S, E)"""
+    decay = jnp.exp(dt[..., None, :] * a.T)
+    return decay, (dt * x)[..., None, :] * b[..., :, None]
+
+
+def _read(states, c):
+    return jnp.sum(states * c[..., :, None], axis=-2)  # (…, S, E) -> (…, E)
+
+
+def _parallel(x, dt, a, b, c):
+    return _read(recurrence(*_coefficients(x, dt, a, b)), c)
+
+
+@jax.custom_vjp
+def recurrence(decay: jax.Array, inputs: jax.Array) -> jax.Array:
+    """h_t = decay_t·h_{t-1} + inputs_t along axis 1, with h = 0 before; both (N, T, …) -> (N, T, …).
+
+    An associative scan. Its gradient is one too, from the end: less to compile and to keep than
+    what differentiating the passes one by one makes.
+    """
+    return _scan(decay, inputs)
+
+
+def _scan(decay, inputs, reverse=False):
+    def after(first, then):
+        return first[0] * then[0], then[0] * first[1] + then[1]
+
+    return jax.lax.associative_scan(after, (decay, inputs), reverse=reverse, axis=1)[1]
+
+
+def _recurrence_forward(decay, inputs):
+    states = _scan(decay, inputs)
+    return states, (decay, states)
+
+
+def _recurrence_backward(kept, gradient):
+    decay, states = kept
+    following = jnp.concatenate([decay[:, 1:], jnp.ones_like(decay[:, :1])], axis=1)
+    to_inputs = _scan(following, gradient, reverse=True)
+    before = jnp.concatenate([jnp.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
+    return to_inputs * before, to_inputs
+
+
+recurrence.defvjp(_recurrence_forward, _recurrence_backward)
+
+
+def _chunked(size: int):
+    """_parallel over `size` steps at a time, the state handed on."""
+
+    def scan(x, dt, a, b, c):
+        n, steps, width = x.shape
+        count = -(-steps // size)
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def chunk(state, arrays):
+            x, dt, b, c = arrays
+            decay, inputs = _coefficients(x, dt, a, b)
+            inputs = inputs.at[:, 0].add(decay[:, 0] * state)
+            states = recurrence(decay, inputs)
+            return states[:, -1], _read(states, c)
+
+        def split(array):
+            # Added steps have dt = 0, which leaves the state as it is.
+            padded = jnp.pad(array, ((0, 0), (0, count * size - steps), (0, 0)))
+            chunks = padded.reshape(n, count, size, -1)  # (N, T, F) -> (N, chunks, size, F)
+            return jnp.moveaxis(chunks, 1, 0)
+
+        start = jnp.zeros((n, a.shape[1], width), jnp.float32)
+        _, y = jax.lax.scan(chunk, start, tuple(map(split, (x, dt, b, c))))
+        return jnp.moveaxis(y, 0, 1).reshape(n, -1, width)[:, :steps]  # -> (N, T, E)
+
+    return scan
+
+
+def _stepwise(x, dt, a, b, c):
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def step(state, arrays):
+        x, dt, b, c = arrays
+        decay, inputs = _coefficients(x, dt, a, b)
+        state = decay * state + inputs
+        return state, _read(state, c)
+
+    start = jnp.zeros((x.shape[0], a.shape[1], a.shape[0]), jnp.float32)
+    time_first = tuple(jnp.swapaxes(array, 0, 1) for array in (x, dt, b, c))
+    _, y = jax.lax.scan(step, start, time_first)
+    return jnp.swapaxes(y, 0, 1)  # (T, N, E) -> (N, T, E)

@@ -1,0 +1,115 @@
+"""What every file of models/ must keep: found by listing the folder, so a new model is tested too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid import pretrained
+from jaxvid.core import lookup
+
+NAMES = lookup.names("model")
+PRETRAINING = {"videomae_pretrain"}
+CLASSIFIERS = [name for name in NAMES if name not in PRETRAINING]
+# These see frames, or the set of them, but not their order.
+ORDER_BLIND = {"resnet", "single_frame", "late_fusion", "c2d"}
+CASES = [(name, v) for name in NAMES for v in lookup.module("model", name).VARIANTS]
+
+
+def zeros(inputs):
+    return {name: jnp.zeros(x.shape, x.dtype) for name, x in inputs.items()}
+
+
+@functools.cache
+def ready(name):
+    """(model, variables, inputs of two clips, jitted forward pass) of the test variant."""
+    module = lookup.module("model", name)
+    model = module.build(5, variant="test")
+    rng = np.random.default_rng(0)
+    inputs = {
+        key: rng.normal(size=(2, *x.shape[1:])).astype(np.float32)
+        for key, x in module.example_inputs("test").items()
+    }
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), inputs)
+    # Zero-initialised branches would hide what is in them.
+    leaves, tree = jax.tree.flatten(variables["params"])
+    noisy = [x + 0.05 * rng.normal(size=x.shape).astype(np.float32) for x in leaves]
+    variables = {**variables, "params": jax.tree.unflatten(tree, noisy)}
+    forward = jax.jit(lambda inputs: model.apply(variables, inputs, train=False))
+    return model, variables, inputs, forward
+
+
+@pytest.mark.parametrize("name, variant", CASES, ids=lambda x: x)
+def test_every_variant_is_built_from_its_own_input(name, variant):
+    module = lookup.module("model", name)
+    assert "test" in module.VARIANTS
+    model = module.build(7, variant=variant)
+    assert type(model) is module.MODULE and pretrained.model_name(model) == name
+    inputs = module.example_inputs(variant)
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), inputs)
+    assert set(variables) <= {"params", "batch_stats"}
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    if name in PRETRAINING:
+        return
+    half = model.clone(dtype=jnp.bfloat16)
+    for each in (model, half):
+        outputs = jax.eval_shape(functools.partial(each.apply, train=False), variables, inputs)
+        assert outputs["logits"].shape == (1, 7) and outputs["logits"].dtype == jnp.float32
+        assert outputs["features"].ndim == 2 and outputs["features"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_step_reaches_every_parameter(name):
+    model, variables, inputs, _ = ready(name)
+    stats = {k: v for k, v in variables.items() if k != "params"}
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            outputs, changed = model.apply(
+                {"params": params, **stats},
+                inputs,
+                train=True,
+                rngs={"dropout": jax.random.key(1)},
+                mutable=["batch_stats"],
+            )
+            return jnp.sum(jnp.square(outputs["logits"] - 1.0)), changed
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (value, changed), grads = step(variables["params"])
+    assert np.isfinite(value)
+    flat = jax.tree_util.tree_leaves_with_path(grads)
+    assert all(np.isfinite(g).all() for _, g in flat)
+    still = [jax.tree_util.keystr(path) for path, g in flat if not np.any(g)]
+    assert not still, f"no gradient: {still}"
+    if "batch_stats" in variables:
+        pairs = zip(
+            jax.tree.leaves(changed["batch_stats"]),
+            jax.tree.leaves(variables["batch_stats"]),
+            strict=True,
+        )
+        assert all(np.any(a != b) for a, b in pairs)
+        assert hasattr(model, "bn_momentum") and hasattr(model, "frozen_bn")
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_clips_logits_do_not_depend_on_its_neighbour(name):
+    _, _, inputs, forward = ready(name)
+    other = {key: np.stack([x[0], x[1][::-1]]) for key, x in inputs.items()}
+    np.testing.assert_allclose(forward(inputs)["logits"][0], forward(other)["logits"][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_order_of_frames_matters_to_those_that_see_it(name):
+    _, _, inputs, forward = ready(name)
+    backwards = {key: x[:, ::-1].copy() for key, x in inputs.items()}
+    logits, reversed_logits = (np.asarray(forward(x)["logits"]) for x in (inputs, backwards))
+    difference = np.abs(logits - reversed_logits).max() / np.abs(logits).max()
+    if name in ORDER_BLIND:
+        assert difference < 1e-5
+    else:
+        assert difference > 1e-3, f"reversing the clip changes the logits by {difference:.1e} only"
