@@ -318,8 +318,9 @@ def steps(c: ConfigDict, num_records: int) -> dict[str, int]:
     return {"total": total, "evaluate_every": evaluate_every, "warmup": warmup}
 
 
-def optimiser(c: ConfigDict, total_steps: int, warmup_steps: int):
-    """(optax transformation without its rate, schedule: step -> rate)."""
+def optimiser(c: ConfigDict, model: nn.Module, total_steps: int, warmup_steps: int):
+    """(optax transformation without its rate, schedule: step -> rate). What the model says is frozen
+    (its property `frozen_paths`) gets no update, as what optim.frozen names."""
     o = c.optim
     peak, end = o.learning_rate, o.end_learning_rate
     if o.scale_to_batch:
@@ -343,5 +344,6 @@ def optimiser(c: ConfigDict, total_steps: int, warmup_steps: int):
         weight_decay=o.weight_decay,
         clip_norm=o.clip_norm,
         layer_decay=o.layer_decay,
+        frozen=(*o.frozen, *getattr(model, "frozen_paths", ())),
     )
     return tx, schedule

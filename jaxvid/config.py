@@ -106,6 +106,8 @@ def default() -> ConfigDict:
     optim.momentum = 0.9  # of sgd
     optim.clip_norm = 0.0  # global gradient norm; 0 = off
     optim.layer_decay = 1.0  # factor a layer from the head down; 1 = off
+    # Regular expressions of parameter paths that are not trained: ("backbone/",) leaves the rest to learn.
+    optim.frozen = ()
     optim.accumulate_steps = 1  # parts a batch is worked through in
     optim.ema_decay = 0.0  # moving average of the weights, evaluated instead of them; 0 = off
 
@@ -269,6 +271,11 @@ def _check_values(c: ConfigDict) -> list[str]:
     attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
     attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
     attempt(build_transforms, c.data.train_transforms)
+    for pattern in c.optim.frozen:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            wrong.append(f"optim.frozen: {pattern!r} is no regular expression: {error}")
     for path, words in _CHOICES.items():
         if _at(c, path) not in words:
             wrong.append(str(unknown(path, _at(c, path), words)))
@@ -346,13 +353,14 @@ def _check_model(c: ConfigDict) -> None:
             "batch normalisation: set it to 0"
         )
     if hasattr(module, "example_inputs"):
-        _check_flow(c, FLOW in module.example_inputs(c.model.variant))
+        sees_flow = FLOW in module.example_inputs(c.model.variant)
+        _check_flow(c, sees_flow or c.model.overrides.get("stream") == FLOW)
 
 
 def _check_flow(c: ConfigDict, is_seen: bool) -> None:
     if is_seen and c.data.flow == NO_FLOW:
         raise ConfigError(
-            f"model {c.model.name!r} also sees optical flow: set data.flow to "
+            f"model {c.model.name!r} sees optical flow: set data.flow to "
             f"{' or '.join(map(repr, optical_flow.METHODS))}"
         )
     if not is_seen and c.data.flow != NO_FLOW:

@@ -75,7 +75,7 @@ def _make_loop(
     c: ConfigDict, setting: Setting, workdir: Path, checkpoints: Checkpoints, stop: StopSignal
 ) -> tuple[Loop, TrainState, int]:
     steps = build.steps(c, len(setting.train_index))
-    tx, schedule = build.optimiser(c, steps["total"], steps["warmup"])
+    tx, schedule = build.optimiser(c, setting.task.model, steps["total"], steps["warmup"])
     task, mesh = setting.task, setting.mesh
     init = train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0)
     start = max(checkpoints.steps(), default=0)

@@ -67,6 +67,21 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
         ("c.optim = 3", "optim"),
         ("c.unlock(); c.optim.momentun = 3.0", "unknown field optim.momentun. Did you mean"),
         ("return 5", "the config was replaced by int"),
+        ("c.optim.frozen = ('back(',)", "optim.frozen: 'back(' is no regular expression"),
+        (
+            "c.eval.precise_bn_batches = 3",
+            "model 'videomae' has no batch normalisation: set it to 0",
+        ),
+        ("c.data.flow = 'tv1'", "unknown data.flow 'tv1'. Did you mean 'tvl1'"),
+        ("c.data.flow = 'dis'", "data.flow='dis', and model 'videomae' sees no flow"),
+        (
+            "c.model.name = 'two_stream'",
+            "'two_stream' sees optical flow: set data.flow to 'tvl1",
+        ),
+        (
+            "c.model.name, c.data.flow, c.data.num_frames = 'two_stream', 'dis', 1",
+            "a clip has 1: set data.num_frames to 2 or more",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_recipe_is_said_with_the_nearest_name(recipe, extra, words):

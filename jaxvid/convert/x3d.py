@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert.pytorchvideo import PREFIXES
 from jaxvid.convert.rules import Entry, batch_norm, conv, leaf, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -197,7 +198,7 @@ def _source(arch: str) -> Source:
         config=_config,
         guess=_guess,
         prepare_save=_with_window,
-        prefixes=("module.", "_orig_mod.", "model."),
+        prefixes=PREFIXES,
         preprocessing=functools.partial(_preprocessing, arch=arch),
     )
 

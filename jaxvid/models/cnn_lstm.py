@@ -39,8 +39,7 @@ class CnnLstm(nn.Module):
     directions the last states of both are classified. freeze_cnn: the ResNet gets no gradient and its
     norms keep their statistics, in training too; projection, LSTM and head learn all the same. (In
     the course whose table the README reproduces, the LSTM was frozen with the ResNet by mistake, and
-    ended at 63.0: here that cannot be said.) An optimiser's weight decay knows nothing of frozen
-    parameters: set it to zero for such a training, or the ResNet shrinks.
+    ended at 63.0: here that cannot be said.)
     """
 
     num_classes: int
@@ -62,6 +61,11 @@ class CnnLstm(nn.Module):
     head_dropout: float = 0.0
     freeze_cnn: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def frozen_paths(self) -> tuple[str, ...]:
+        """Parameters that training leaves alone, weight decay included."""
+        return ("^backbone/",) if self.freeze_cnn else ()
 
     def setup(self):
         self.backbone = resnet_of(self, frozen_bn=self.frozen_bn or self.freeze_cnn)

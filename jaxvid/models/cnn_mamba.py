@@ -47,8 +47,7 @@ class CnnMamba(nn.Module):
     bidirectional (a second scan, from the last frame to the first): see jaxvid.nn.ssm.Mixer. pool:
     "mean" of the tokens of all frames, or the "last" one, which has seen the whole clip. freeze_cnn:
     the ResNet gets no gradient and its norms keep their statistics, in training too; projection, blocks
-    and head learn all the same. An optimiser's weight decay knows nothing of frozen parameters: set
-    it to zero for such a training, or the ResNet shrinks.
+    and head learn all the same.
     """
 
     num_classes: int
@@ -73,6 +72,11 @@ class CnnMamba(nn.Module):
     head_dropout: float = 0.0
     freeze_cnn: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def frozen_paths(self) -> tuple[str, ...]:
+        """Parameters that training leaves alone, weight decay included."""
+        return ("^backbone/",) if self.freeze_cnn else ()
 
     def setup(self):
         if self.pool not in POOLS:

@@ -8,23 +8,22 @@ table 1 give the network, table 3 the grown instances; XS is S for clips of 4 fr
     logits = model.apply(variables, {"video": x}, train=False)["logits"]  # (N, 400)
 
 It expects pixels normalised with mean 0.45 and standard deviation 0.225 in every channel. Time is
-never strided, space by 32 in all: any number of frames, frames of any size from 32 on.
+never strided, space by 32 in all: any number of frames from 3 on, of any size from 32 on.
 """
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxvid.core import lookup
-from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.clip_shape import check_clip
 from jaxvid.nn.conv import HE_FAN_OUT, Conv
 from jaxvid.nn.linear import Dense
-from jaxvid.nn.pool import average_pool, global_mean
+from jaxvid.nn.pool import global_mean
+from jaxvid.nn.resnet3d import HEAD_INIT, Norm, norm_of, window_mean
 
 VARIANTS = {
     "test": {
@@ -41,7 +40,6 @@ VARIANTS = {
 }
 CLIPS = {"test": (8, 32), "XS": (4, 160), "S": (13, 160), "M": (16, 224), "L": (16, 312)}
 BASE_DEPTHS = (1, 2, 5, 3)  # of X2D, the network the expansion starts from
-HEAD_INIT = nn.initializers.normal(0.01)
 
 
 def round_width(width: float, factor: float) -> int:
@@ -51,27 +49,14 @@ def round_width(width: float, factor: float) -> int:
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
-def window_mean(x: jax.Array, window: Sequence[int] | None) -> jax.Array:
-    """x (N, T, H, W, C) -> (N, t, h, w, C) float32, the means of all places of the window.
-
-    None: of the whole map, as is any window along an axis it does not fit in.
-    """
-    x = x.astype(jnp.float32)
-    sizes = x.shape[1:-1]
-    cut = sizes if window is None else tuple(map(min, window, sizes))
-    if cut == sizes:
-        return jnp.mean(x, (1, 2, 3), keepdims=True)
-    return average_pool(x, cut)
-
-
 class Stem(nn.Module):
     """1×3×3 over space, a depthwise 5×1×1 over time, normalisation, ReLU.
 
-    `conv` has both convolutions, with nothing between them. norm: makes a `BatchNorm`.
+    `conv` has both convolutions, with nothing between them.
     """
 
     width: int
-    norm: Callable[..., BatchNorm]
+    norm: Norm
     dtype: jnp.dtype
 
     @nn.compact
@@ -121,7 +106,7 @@ class Block(nn.Module):
     inner: int
     strides: Sequence[int]
     squeeze: int | None
-    norm: Callable[..., BatchNorm]
+    norm: Norm
     dtype: jnp.dtype
 
     @nn.compact
@@ -158,7 +143,7 @@ class Stage(nn.Module):
     inner: int
     strides: Sequence[int]
     squeeze: int | None
-    norm: Callable[..., BatchNorm]
+    norm: Norm
     dtype: jnp.dtype
 
     @nn.compact
@@ -191,7 +176,7 @@ class Backbone(nn.Module):
     se_ratio: float
     spatial_strides: Sequence[int]
     temporal_strides: Sequence[int]
-    norm: Callable[..., BatchNorm]
+    norm: Norm
     dtype: jnp.dtype
 
     @nn.compact
@@ -255,20 +240,14 @@ class X3D(nn.Module):
         """inputs["video"]: float (N, T, H, W, C), normalised.
 
         -> logits float32 (N, num_classes), features float32 (N, head_width). Raises ValueError when
-        the clip has other channels, or less frames or pixels than the strides.
+        the clip has other channels, or fewer frames or pixels than kernels and strides.
         """
         video = inputs["video"]
         check_clip(
             video,
             channels=self.channels,
-            frames=math.prod(self.temporal_strides),
-            size=2 * math.prod(self.spatial_strides),
-        )
-        norm = functools.partial(
-            BatchNorm,
-            epsilon=self.bn_epsilon,
-            momentum=self.bn_momentum,
-            frozen=self.frozen_bn,
+            frames=max(3, math.prod(self.temporal_strides)),  # 3: the kernel of the blocks
+            size=max(3, 2 * math.prod(self.spatial_strides)),
         )
         backbone = Backbone(
             width_factor=self.width_factor,
@@ -278,7 +257,7 @@ class X3D(nn.Module):
             se_ratio=self.se_ratio,
             spatial_strides=self.spatial_strides,
             temporal_strides=self.temporal_strides,
-            norm=functools.partial(norm, dtype=self.dtype),
+            norm=norm_of(self),
             dtype=self.dtype,
             name="backbone",
         )
@@ -286,7 +265,7 @@ class X3D(nn.Module):
         x = window_mean(x, self.head_pool)  # (N, T', H', W', C) float32
         x = Dense(self.head_width, use_bias=False, kernel_init=HE_FAN_OUT, name="fc_1")(x)
         if self.head_norm:
-            x = norm(name="fc_1_norm")(x, train=train)
+            x = norm_of(self)(dtype=jnp.float32, name="fc_1_norm")(x, train=train)
         x = nn.relu(x)
         features = global_mean(x)
         # Dropped before the mean over windows, as in the reference; one window is the usual case.

@@ -4,12 +4,15 @@ y = conv(x, kernel, strides=(1, 2, 2), padding=(0, 3, 3))  # x: (N, T, H, W, C)
 y = Conv(64, (1, 7, 7), strides=(1, 2, 2))(x)
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from jaxvid.nn import conv_cpu
 from jaxvid.nn.linear import Initializer
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNets
@@ -82,19 +85,54 @@ def conv(
         )
     strides, dilation = per_axis(strides, axes), per_axis(dilation, axes)
     pads = resolve_padding(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
-    return _native(x, kernel, strides, pads, dilation, groups)
+    lifted = 3 - axes  # frames are clips of length one: T = 1, a window of one
+    geometry = conv_cpu.Geometry(
+        (1,) * lifted + strides, ((0, 0),) * lifted + pads, (1,) * lifted + dilation, groups
+    )
+    x = x.reshape(*x.shape[:1], *(1,) * lifted, *x.shape[1:])
+    y = _conv(x, kernel.reshape(*(1,) * lifted, *kernel.shape), geometry)
+    return y.reshape(*y.shape[:1], *y.shape[1 + lifted :])
 
 
-def _native(x, kernel, strides, pads, dilation, groups):
-    letters = "THW"[-len(strides) :]
-    return jax.lax.conv_general_dilated(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, geometry):
+    return lax.platform_dependent(
         x,
         kernel,
-        strides,
-        pads,
-        rhs_dilation=dilation,
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-        feature_group_count=groups,
+        cpu=functools.partial(conv_cpu.forward, geometry=geometry),
+        default=functools.partial(_native, geometry=geometry),
+    )
+
+
+def _conv_forward(x, kernel, geometry):
+    return _conv(x, kernel, geometry), (x, kernel)
+
+
+def _conv_backward(geometry, kept, gradient):
+    def cpu(x, kernel, gradient):
+        return (
+            conv_cpu.input_gradient(x, kernel, gradient, geometry),
+            conv_cpu.kernel_gradient(x, kernel, gradient, geometry),
+        )
+
+    def native(x, kernel, gradient):
+        return jax.vjp(functools.partial(_native, geometry=geometry), x, kernel)[1](gradient)
+
+    return lax.platform_dependent(*kept, gradient, cpu=cpu, default=native)
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _native(x, kernel, geometry):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.pads,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=("NTHWC", "THWIO", "NTHWC"),
+        feature_group_count=geometry.groups,
     )
 
 

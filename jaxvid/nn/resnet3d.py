@@ -237,7 +237,7 @@ class Backbone(nn.Module):
 
     def strides(self) -> Triple:
         """Frames, rows and columns of the clip to one of the maps."""
-        each = [branch_strides(branches[0]) for branches in self.stages]
+        each = [branch_strides(branch) for branches in self.stages for branch in branches]
         pools = [(1, 2, 2)] * self.stem_pool + [(2, 1, 1)] * self.temporal_pool
         return _product([self.stem_layer.strides, *each, *pools])
 
@@ -259,6 +259,14 @@ class Backbone(nn.Module):
             if i == 0 and self.temporal_pool:
                 x = max_pool(x, (2, 1, 1), strides=(2, 1, 1), padding="VALID")
         return x
+
+
+def backbone_of(
+    model: nn.Module, stem: Layer, stages: Sequence[tuple[Branch, ...]], **options
+) -> Backbone:
+    """The submodule `backbone` of a model with fields for its norms; options: of `Backbone`."""
+    norm = norm_of(model)
+    return Backbone(stem, tuple(stages), norm, dtype=model.dtype, name="backbone", **options)
 
 
 def norm_of(model: nn.Module) -> Norm:

@@ -2,6 +2,7 @@
 the rate in the log is the rate that was used, also after a skipped step."""
 
 import re
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,14 @@ def make_optimizer(
     weight_decay: float = 0.05,
     clip_norm: float = 0.0,
     layer_decay: float = 1.0,
+    frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """Clip by global norm (0 = off), "adamw" (Loshchilov & Hutter 2019) or "sgd" (Nesterov momentum),
-    decoupled weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D)."""
+    decoupled weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D).
+
+    frozen: regular expressions of parameter paths; what one of them finds stays as it is, weight decay
+    included. Raises ConfigError, when the state is made, for one that finds nothing.
+    """
     if name not in OPTIMISERS:
         raise unknown("optim.name", name, OPTIMISERS)
     if not 0.0 < layer_decay <= 1.0:
@@ -39,18 +45,23 @@ def make_optimizer(
     parts += [core, optax.add_decayed_weights(weight_decay, mask=decay_mask)]
     if layer_decay < 1.0:
         parts.append(_scale_by_layer(layer_decay))
+    if frozen:
+        parts.append(_freeze(tuple(frozen)))
     return optax.chain(*parts)
 
 
 def decay_mask(params) -> dict:
-    """True where weight decay applies: not on biases, norms' scales, layer scale, tokens and tables.
+    """True where weight decay applies: not on biases, norms' scales, layer scale, tokens and tables, nor
+    on a state space's A_log and D (Gu and Dao's own training leaves them out).
 
     Decided by name, not by rank alone: the bias of a head-split projection has two axes.
     """
 
     def one(path, leaf):
         last = path_name(path).rsplit("/", 1)[-1]
-        plain = re.fullmatch(r"bias|scale|gamma_\d|.*token.*|.*pos_embed.*|.*position.*", last)
+        plain = re.fullmatch(
+            r"bias|scale|gamma_\d|A_log|D|.*token.*|.*pos_embed.*|.*position.*", last
+        )
         scanned = "/blocks/" in path_name(path)
         return not plain and leaf.ndim - scanned > 1
 
@@ -58,12 +69,16 @@ def decay_mask(params) -> dict:
 
 
 def layer_scales(params, decay: float) -> dict:
-    """For each leaf decay^(layers above it): embeddings the lowest, heads and final norms 1.
+    """For each leaf decay^(layers above it): embeddings and stems the lowest, heads and final norms 1.
 
-    Stacked (scanned) blocks get a vector along their layer axis.
+    A layer is a block, counted through the stages. Stacked (scanned) blocks get a vector along their
+    layer axis.
     """
     paths = [(path_name(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    depth = max((_depth(path, leaf) for path, leaf in paths), default=0)
+    blocks = sorted({block for path, _ in paths if (block := _block(path))})
+    number = {block: i for i, block in enumerate(blocks)}
+    stacked = (leaf.shape[0] for path, leaf in paths if "/blocks/" in path)
+    depth = max([len(blocks), *stacked])
     if not depth:
         raise ConfigError(
             "optim.layer_decay needs a model of blocks; this one has none to decay over"
@@ -74,18 +89,18 @@ def layer_scales(params, decay: float) -> dict:
         if "/blocks/" in path:
             powers = depth - np.arange(leaf.shape[0])
             return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
-        block = re.search(r"/block_(\d+)/", path)
-        if block:
-            return np.float32(decay ** (depth - int(block[1])))
-        below = re.search(r"(patch_embed|pos_embed|cls_token|conv_embed|token_embed)", path)
+        if block := _block(path):
+            return np.float32(decay ** (depth - number[block]))
+        below = re.search(r"patch_embed|pos_embed|cls_token|conv_embed|token_embed|/stem", path)
         return np.float32(decay ** (depth + 1) if below else 1.0)
 
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def _depth(path: str, leaf) -> int:
-    block = re.search(r"/block_(\d+)/", path)
-    return int(block[1]) + 1 if block else leaf.shape[0] if "/blocks/" in path else 0
+def _block(path: str) -> tuple[int, int] | None:
+    """(stage, block) of ".../stage_3/block_1/..."; stage 0 where a model has none."""
+    found = re.search(r"/(?:stage_(\d+)/)?block_(\d+)/", path)
+    return (int(found[1] or 0), int(found[2])) if found else None
 
 
 def _scale_by_layer(decay: float) -> optax.GradientTransformation:
@@ -94,3 +109,24 @@ def _scale_by_layer(decay: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, s: u * jnp.asarray(s, u.dtype), updates, scales), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    def init(params):
+        paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for pattern in patterns:
+            if not any(re.search(pattern, path) for path in paths):
+                raise ConfigError(
+                    f"optim.frozen: {pattern!r} finds no parameter; there are, for example, "
+                    f"{', '.join(paths[:3])}"
+                )
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        def one(path, leaf):
+            still = any(re.search(pattern, path_name(path)) for pattern in patterns)
+            return jnp.zeros_like(leaf) if still else leaf
+
+        return jax.tree_util.tree_map_with_path(one, updates), state
+
+    return optax.GradientTransformation(init, update)

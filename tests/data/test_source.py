@@ -1,5 +1,6 @@
 import logging
 import pickle
+import sys
 import time
 
 import grain
@@ -247,3 +248,70 @@ def test_a_video_of_one_frame_is_no_clip(tmp_path, write_video):
         make(single).load(0, None)
     assert not make(single, on_error="skip").load(0, None)["mask"]
     assert make(single, sampling=Sampling("uniform", 1)).load(0, None)["mask"]
+
+
+# --- optical flow ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_flow():
+    pytest.importorskip("cv2", reason="optical flow needs the extra: pip install -e '.[flow]'")
+
+
+@pytest.fixture
+def moving(tmp_path, write_video):
+    """A smooth texture that moves 2 pixels to the right a frame, seen in 96 × 64."""
+    rng = np.random.default_rng(0)
+    waves = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(160)[None])
+    noise = np.fft.fft2(rng.standard_normal((64, 160)))
+    smooth = np.fft.ifft2(noise * np.exp(-40 * waves**2)).real
+    wide = (128 + 40 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+    frames = np.stack([wide[:, 40 - 2 * t : 136 - 2 * t] for t in range(8)])
+    frames = np.repeat(frames[..., None], 3, axis=-1)
+    path = write_video(tmp_path / "moving.mp4", frames, options={"crf": "1"})
+    return DatasetIndex((VideoRecord(str(path), "moving", (0,)),), ("right",))
+
+
+@pytest.mark.parametrize("method", ["dis", "tvl1"])
+def test_flow_is_of_the_pixels_the_model_sees(moving, with_flow, method):
+    def load(size, *transforms, **changes):
+        settings = {"sampling": Sampling("dense", 4, stride_frames=1), "flow": method}
+        return make(moving, size=size, transforms=transforms, **settings, **changes).load(0, None)
+
+    clip = load(48, CentreCrop(48))
+    assert clip["flow"].shape == (1, 4, 48, 48, 2) and clip["flow"].dtype == np.float32
+    np.testing.assert_allclose(clip["flow"].mean((0, 1, 2, 3)), (2, 0), atol=0.2)
+    shrunk = load(32, ShortSideResize(32), CentreCrop(32))
+    np.testing.assert_allclose(shrunk["flow"].mean((0, 1, 2, 3)), (1, 0), atol=0.2)
+    views = load(48, ThreeCrop(48))
+    assert views["flow"].shape == (3, 4, 48, 48, 2)
+    np.testing.assert_array_equal(views["flow"][1], clip["flow"][0])
+    assert (views["flow"][0] != views["flow"][2]).any()
+
+
+def test_flow_is_over_the_stride_of_the_sampled_frames(moving, with_flow):
+    sampling = Sampling("dense", 3, stride_frames=2)
+    source = make(moving, size=48, transforms=(CentreCrop(48),), flow="dis", sampling=sampling)
+    flow = source.load(0, None)["flow"]
+    np.testing.assert_allclose(np.median(flow, (0, 1, 2, 3)), (4, 0), atol=0.3)
+
+
+def test_a_clip_that_does_not_count_has_no_motion(with_a_bad_file, with_flow, caplog):
+    source = make(with_a_bad_file, on_error="skip", flow="dis")
+    for clip in (source.load(3, None), source.padding()):
+        assert clip["flow"].shape == (1, 4, 16, 16, 2) and clip["flow"].dtype == np.float32
+        assert not clip["flow"].any() and not clip["mask"]
+    assert source.load(0, None)["flow"].shape == (1, 4, 16, 16, 2)
+    assert "flow" not in make(with_a_bad_file).load(0, None)
+
+
+def test_flow_that_cannot_be_is_refused_at_once(index, monkeypatch):
+    with pytest.raises(UnknownNameError, match="unknown optical flow 'tvl'. Did you mean 'tvl1'"):
+        make(index, flow="tvl")
+    with pytest.raises(ConfigError, match="a clip has 1: set data.num_frames to 2 or more"):
+        make(index, flow="dis", sampling=Sampling("uniform", 1))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    source_file.optical_flow.opencv.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install 'jaxvid\[flow\]'"):
+        make(index, flow="dis")
+    source_file.optical_flow.opencv.cache_clear()

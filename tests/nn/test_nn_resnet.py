@@ -1,11 +1,13 @@
 """The 2D ResNet: its sizes, its paths, frames folded into the batch."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvid.core.tree import flatten
+from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.resnet import DEPTHS, FIELDS, SMALL, ResNet, frame_features, resnet_of
 
 
@@ -52,15 +54,16 @@ def test_paths_are_those_the_other_resnets_share():
 
 
 def test_frames_are_folded_and_unfolded_in_their_order():
-    backbone = ResNet(**SMALL)
+    backbone = ResNet(stage_sizes=(1,), width=8)
     video = np.random.default_rng(0).normal(size=(2, 3, 16, 16, 3)).astype(np.float32)
-    variables = backbone.init(jax.random.key(0), video[:, 0], train=False)
+    init = jax.jit(lambda k: backbone.init(k, video[:, 0], train=False))
+    variables = init(jax.random.key(0))
     features = jax.jit(
         lambda v, x: backbone.apply(
             v, x, method=lambda self, x: frame_features(self, x, train=False)
         )
     )(variables, video)
-    assert features.shape == (2, 3, 64) and features.dtype == jnp.float32
+    assert features.shape == (2, 3, 8) and features.dtype == jnp.float32
     one = jax.jit(lambda v, x: backbone.apply(v, x, train=False))(variables, video[:, 1])
     np.testing.assert_allclose(features[:, 1], one.mean((1, 2)), atol=1e-5)
 
@@ -76,10 +79,27 @@ def test_half_precision_is_of_the_maps_not_of_the_parameters():
 
 
 def test_convolutions_start_as_torchvisions():
-    kernel = ResNet(**DEPTHS[18]).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    kernel = np.asarray(kernel["params"]["stage_2"]["block_0"]["conv_1"]["kernel"])
-    assert kernel.shape == (3, 3, 64, 128)
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)  # fan out
+    backbone = ResNet(stage_sizes=(1,), width=64, stem_kernel=3)
+    images = jnp.zeros((1, 8, 8, 3))
+    variables = jax.jit(lambda k: backbone.init(k, images, train=False))(jax.random.key(0))
+    kernel = np.asarray(variables["params"]["stem"]["conv"]["kernel"])
+    assert kernel.shape == (3, 3, 3, 64)
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.05)  # fan out
+
+
+def test_every_norm_has_the_backbones_momentum_and_epsilon():
+    backbone = ResNet(**SMALL, bn_momentum=0.7, bn_epsilon=0.01)
+    images = jnp.zeros((1, 16, 16, 3))
+    seen = []
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, BatchNorm):
+            seen.append((context.module.momentum, context.module.epsilon, context.module.frozen))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda: backbone.init(jax.random.key(0), images, train=False))
+    assert seen == [(0.7, 0.01, False)] * 9
 
 
 def test_a_models_fields_make_its_resnet():

@@ -42,6 +42,12 @@ def test_decay_skips_biases_norms_tokens_and_layer_scale():
     assert mask["head"] == {"kernel": True, "bias": False}
     block = mask["encoder"]["block_0"]
     assert block["attention"]["query"] == {"kernel": True, "bias": False}
+    state_space = {
+        "A_log": jnp.ones((8, 4)),
+        "D": jnp.ones(8),
+        "dt_proj": {"kernel": jnp.ones((2, 8))},
+    }
+    assert decay_mask(state_space) == {"A_log": False, "D": False, "dt_proj": {"kernel": True}}
     assert not block["norm1"]["scale"] and not block["gamma_1"] and not mask["mask_token"]
 
 
@@ -57,6 +63,20 @@ def test_layer_scales_by_hand_in_both_layouts():
     )
     with pytest.raises(ConfigError, match="needs a model of blocks"):
         layer_scales({"head": {"kernel": jnp.ones((2, 2))}}, 0.5)
+
+
+def test_layers_are_counted_through_the_stages():
+    ones = jnp.ones((2, 2))
+    backbone = {
+        "stem": {"conv": ones},
+        "stage_1": {"block_0": {"conv_1": ones}, "block_1": {"conv_1": ones}},
+        "stage_2": {"block_0": {"conv_1": ones}},
+    }
+    scales = layer_scales({"backbone": backbone, "head": {"kernel": ones}}, 0.5)
+    assert scales["backbone"]["stem"]["conv"] == 0.5**4
+    assert scales["backbone"]["stage_1"]["block_1"]["conv_1"] == 0.5**2
+    assert scales["backbone"]["stage_2"]["block_0"]["conv_1"] == 0.5
+    assert scales["head"]["kernel"] == 1.0
 
 
 def test_adamw_equals_optax_times_rate():
@@ -75,3 +95,13 @@ def test_optimizer_errors():
         make_optimizer("adam")
     with pytest.raises(ConfigError, match="layer_decay=1.5"):
         make_optimizer("adamw", layer_decay=1.5)
+
+
+def test_what_is_frozen_stays_under_weight_decay_too():
+    tx = make_optimizer("adamw", weight_decay=0.1, frozen=("encoder/", "head/bias$"))
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    assert not any(np.any(x) for x in jax.tree.leaves(updates["encoder"]))
+    assert np.all(updates["head"]["kernel"] != 0) and not np.any(updates["head"]["bias"])
+    with pytest.raises(ConfigError, match="'decoder' finds no parameter; there are, for example"):
+        make_optimizer("adamw", frozen=("decoder",)).init(PARAMS)

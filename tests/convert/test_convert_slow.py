@@ -1,0 +1,55 @@
+"""Slow's table against PyTorchVideo's published checkpoint."""
+
+import resnet_tables
+
+import jaxvid
+from jaxvid.convert import source
+
+ARCH = "pytorchvideo/slow_r50"
+
+
+def small(**overrides):
+    return jaxvid.create_model("slow", variant="8x8", num_classes=5, width=8, **overrides)
+
+
+def test_published():
+    resnet_tables.check_published("ptv_slow_r50", ARCH, "8x8", (8, 224, 224, 3), stride_frames=8)
+
+
+def test_differences():
+    block = "blocks.4.res_blocks.2.branch2"
+    resnet_tables.check_differences(
+        "ptv_slow_r50", ARCH, f"{block}.norm_c.running_mean", f"{block}.conv_a.weight"
+    )
+
+
+def test_weights_survive_the_way_there_and_back():
+    config = {"model_num_class": 5, "stem_dim_out": 8}
+    resnet_tables.check_there_and_back(small(), ARCH, config)
+
+
+def test_a_head_without_a_window():
+    config = {"model_num_class": 5, "stem_dim_out": 8, "head_pool": None}
+    model = small(head_pool=None)
+    resnet_tables.check_there_and_back(model, ARCH, config)
+    assert source.find(ARCH).source.clip(config) == (8, 224, 224, 3)
+
+
+def test_the_other_clip_length():
+    found = source.find(ARCH).source
+    config = {"head_pool_kernel_size": [4, 7, 7]}
+    variant = jaxvid.create_model("slow", variant="4x16", num_classes=400)
+    assert found.clip(config) == (4, 224, 224, 3)
+    assert found.preprocessing(config)["stride_frames"] == 16
+    assert found.arguments(config)["head_pool"] == variant.head_pool == (4, 7, 7)
+
+
+def test_temporal_kernels():
+    found = source.find(ARCH).source
+    assert found.arguments({})["temporal_kernels"] == ((1,), (1,), (3,), (3,))
+    config = {"stage_conv_a_kernel_size": [(3, 1, 1), [(3, 1, 1), (1, 1, 1)], (1, 1, 1), (5, 1, 1)]}
+    arguments = found.arguments(config)
+    assert arguments["temporal_kernels"] == ((3,), (3, 1), (1,), (5,))
+    assert found.arguments(found.config(arguments, (8, 224, 224, 3))) == arguments
+    square = {"stage_conv_a_kernel_size": ((1, 3, 3),) * 4}
+    resnet_tables.check_refused(ARCH, square, r"the model has kernels \(t, 1, 1\) there only")

@@ -1,0 +1,43 @@
+"""Every file of configs/ resolves, and builds a model that takes the clips it asks for."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxvid import build, config
+from jaxvid.core import lookup
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RECIPES = sorted(file.name for file in CONFIGS.glob("*.py"))
+WITH_TEST = [name for name in RECIPES if name != "quickstart.py"]
+
+
+def shapes(recipe):
+    c = config.load(str(CONFIGS / recipe))
+    return jax.eval_shape(build.task(c, num_classes=2).init, jax.random.key(0))["params"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_its_model(name):
+    assert shapes(name)
+
+
+@pytest.mark.parametrize("name", WITH_TEST)
+def test_its_test_variant_is_small(name):
+    count = sum(x.size for x in jax.tree.leaves(shapes(f"{name}:test")))
+    assert count < 1e6
+
+
+def test_every_classifier_has_a_recipe_for_the_fights():
+    fields = {
+        n: lookup.module("model", n).MODULE.__dataclass_fields__ for n in lookup.names("model")
+    }
+    classifiers = {name for name, known in fields.items() if "num_classes" in known}
+    # `resnet` is what the models of frames start from.
+    assert {f"{name}_rwf.py" for name in classifiers - {"resnet"}} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", ["x3d", "cnn_lstm", "two_stream", "early_fusion"])
+def test_the_quickstart_trains_other_models(name):
+    assert shapes(f"quickstart.py:{name}")
