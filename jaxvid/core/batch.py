@@ -17,6 +17,7 @@ from jaxvid.core.errors import BatchError
 VIDEO, AUDIO, FLOW = "video", "audio", "flow"
 LABEL, MASK, ROW = "label", "mask", "row"
 PAD_LABEL = -1
+_CHANNELS = {VIDEO: (3, "RGB"), FLOW: (2, "right and down")}
 
 _RANK_AND_DTYPE = {
     VIDEO: (6, np.uint8),
@@ -48,8 +49,11 @@ def check_batch(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
                 f"'{name}' is {array.dtype} of shape {array.shape}, "
                 f"expected {np.dtype(dtype)} with {rank} axes"
             )
-    if VIDEO in batch and batch[VIDEO].ndim == 6 and batch[VIDEO].shape[-1] != 3:
-        wrong.append(f"'video' has {batch[VIDEO].shape[-1]} channels, expected 3 (RGB, last axis)")
+    for name, (channels, what) in _CHANNELS.items():
+        if name in batch and batch[name].ndim == 6 and batch[name].shape[-1] != channels:
+            wrong.append(
+                f"'{name}' has {batch[name].shape[-1]} channels, expected {channels} ({what}, last axis)"
+            )
     sizes = {name: array.shape[0] for name, array in batch.items() if array.ndim}
     if len(set(sizes.values())) > 1:
         wrong.append(f"the first axes differ: {sizes}")

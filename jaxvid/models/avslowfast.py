@@ -266,7 +266,7 @@ class AVSlowFast(slowfast.SlowFast):
         are the same whether or not the model was initialised with audio. Raises ValueError for clips
         that `slowfast.check_video` refuses and audio of another form.
         """
-        video, audio = inputs["video"], inputs.get("audio")
+        video, audio, fields = inputs["video"], inputs.get("audio"), self._backbone_fields()
         slowfast.check_video(self, video)
         self._check_audio(video, audio)
         keep = jnp.ones(len(video), jnp.float32)
@@ -275,7 +275,7 @@ class AVSlowFast(slowfast.SlowFast):
             keep = jax.random.bernoulli(key, 1 - self.drop_pathway_rate, keep.shape) * keep
         if audio is None and self.is_initializing():
             audio, keep = jnp.zeros((len(video), 8, 8)), 0 * keep
-        maps = Backbone(**self._backbone_fields(), name="backbone")(video, audio, keep, train=train)
+        maps = Backbone(**fields, name="backbone")(video, audio, keep, train=train)
         *seen, heard = maps
         width = EXPANSION * self.width // self.audio_reduction * 2 ** (len(self.stage_sizes) - 1)
         heard = jnp.zeros((len(video), width)) if heard is None else global_mean(heard)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxvid.core import lookup
 from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.clip_shape import check_clip
-from jaxvid.nn.conv import HE_FAN_OUT, Conv
+from jaxvid.nn.conv import Conv
 from jaxvid.nn.linear import Dense
 from jaxvid.nn.pool import max_pool
 

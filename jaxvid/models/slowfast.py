@@ -273,9 +273,9 @@ class SlowFast(nn.Module):
         -> logits float32 (N, num_classes), features float32 (N, D), slow before fast. Raises
         ValueError for clips that `check_video` refuses.
         """
-        video = inputs["video"]
+        video, fields = inputs["video"], fields_of(self)
         check_video(self, video)
-        maps = Backbone(**fields_of(self), name="backbone")(video, train=train)
+        maps = Backbone(**fields, name="backbone")(video, train=train)
         features = pooled(maps, self.head_pools)
         x = nn.Dropout(self.head_dropout)(features, deterministic=not train)
         logits = Dense(self.num_classes, kernel_init=HEAD_INIT, name="head")(x)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.nn.batch_norm import BatchNorm
-from jaxvid.nn.conv import Conv
+from jaxvid.nn.conv import HE_FAN_OUT, Conv
 from jaxvid.nn.linear import Dense, Initializer
 from jaxvid.nn.pool import global_mean, max_pool
 
@@ -62,7 +62,7 @@ class Parts:
     padding: str = "SAME"
     separable: bool = False
     gating: bool = False
-    kernel_init: Initializer = nn.initializers.lecun_normal()
+    kernel_init: Initializer = HE_FAN_OUT
     dtype: jnp.dtype = jnp.float32
 
     def conv(self, features: int, window: Triple, strides: Triple, name: str) -> Conv:

@@ -17,9 +17,14 @@ def test_an_unknown_verb_names_the_nearest(capsys):
 
 
 def test_models_prints_published_sizes(capsys):
-    assert models.run(["videomae"]) == 0
+    assert models.run(["videomae", "videomae_pretrain", "r3d", "two_stream"]) == 0
     out = capsys.readouterr().out
-    assert "86.53M" in out and "16×224×224" in out and "632.12M" in out
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in out.splitlines()}
+    assert rows["videomae", "B"] == ["86.53M", "180.34", "16×224×224"]  # 180 in the paper
+    assert rows["videomae", "H"][0] == "632.12M"
+    assert rows["r3d", "18"] == ["33.37M", "40.70", "16×112×112"]  # torchvision's own numbers
+    assert rows["videomae_pretrain", "B"][0] == "94.21M" and "90% of" in out
+    assert "flow 8×32×32" in out
 
 
 def test_train_is_main(capsys):

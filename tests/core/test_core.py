@@ -33,6 +33,7 @@ def test_a_good_batch_passes_unchanged():
         ({"video": np.zeros((2, 1, 4, 8, 8, 3), np.float32)}, "'video' is float32"),
         ({"video": np.zeros((2, 4, 8, 8, 3), np.uint8)}, "expected uint8 with 6 axes"),
         ({"video": np.zeros((2, 1, 4, 8, 8, 1), np.uint8)}, "1 channels, expected 3"),
+        ({"flow": np.zeros((2, 1, 4, 8, 8, 3), np.float32)}, "'flow' has 3 channels, expected 2"),
         ({"row": np.zeros(3, np.int32)}, "first axes differ"),
         ({"vidoe": np.zeros(2)}, "'vidoe' is not a name of the batch"),
     ],

@@ -54,7 +54,9 @@ def test_training():
 
 
 def test_a_frozen_cnn_stays_and_all_else_learns():
-    _, variables, _, step = per_frame.made("cnn_lstm", freeze_cnn=True)
+    model, variables, _, step = per_frame.made("cnn_lstm", freeze_cnn=True)
+    assert model.frozen_paths == ("^backbone/",)  # weight decay included
+    assert model.clone(freeze_cnn=False).frozen_paths == ()
     grads, stats, outputs = step(variables, per_frame.BATCH, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, stats, variables["batch_stats"])
     for name, part in grads.items():
