@@ -25,7 +25,10 @@ from jaxvid.nn.mlp_head import TORCH_LINEAR
 from jaxvid.nn.resnet import DEPTHS, SMALL, frame_features, resnet_of
 
 VARIANTS = {
-    "test": SMALL | {"projection_width": 64, "hidden_width": 64, "num_layers": 1},
+    # A stage more: averaged over a map, features tell where a shape is only by the borders they see.
+    "test": SMALL
+    | {"stage_sizes": (1, 1, 1, 1), "width": 12}
+    | {"projection_width": 64, "hidden_width": 64, "num_layers": 1},
     "18": DEPTHS[18],
     "34": DEPTHS[34],
     "50": DEPTHS[50],

@@ -40,8 +40,8 @@ from jaxvid.nn.pool import global_mean
 VARIANTS = {
     "test": {
         "width_factor": 0.25,
-        "stage_blocks": (2, 1, 0),
-        "strides": ((2, 2, 2), (1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 1, 1)),
+        "stage_blocks": (1, 1, 0),
+        "strides": ((2, 2, 2), (1, 2, 2), (1, 1, 1), (1, 2, 2), (1, 1, 1)),
         "head_dropout": 0.0,
         "bn_momentum": 0.9,
     },

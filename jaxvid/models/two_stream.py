@@ -33,7 +33,14 @@ from jaxvid.nn.pool import global_mean
 from jaxvid.nn.resnet import DEPTHS, SMALL, resnet_of
 
 VARIANTS = {
-    "test": {**SMALL, "flow_stack": 4, "fusion_width": 64, "head_dropout": 0.0},
+    # conv3d, which also sees what changes from stack to stack: between small frames flow is coarse.
+    "test": {
+        **SMALL,
+        "flow_stack": 4,
+        "fusion": "conv3d",
+        "fusion_width": 64,
+        "head_dropout": 0.0,
+    },
     **{str(depth): dict(sizes) for depth, sizes in DEPTHS.items()},
 }
 FUSIONS = ("average", "learned", "conv3d")

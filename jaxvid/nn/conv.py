@@ -30,7 +30,8 @@ def resolve_padding(
 
     "half": (window - 1) // 2 on both sides, as torch models write it out; "SAME": TensorFlow's, from
     the input's size, more at the end than at the start; "VALID"; a number for all axes, or one number
-    or pair an axis. Raises ValueError for other words, and when an axis is shorter than the window.
+    or pair an axis. Raises ValueError for other words, for numbers of another count of axes, and when
+    an axis is shorter than the window.
     """
     dilation = dilation or (1,) * len(window)
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
@@ -47,7 +48,7 @@ def resolve_padding(
     elif isinstance(padding, str):
         raise ValueError(f"padding {padding!r}: expected 'half', 'SAME', 'VALID' or numbers")
     else:
-        each = [padding] * len(reach) if isinstance(padding, int) else padding
+        each = per_axis(padding, len(reach), "padding")
         pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in each]
     for size, r, pair in zip(sizes, reach, pairs, strict=True):
         if size + sum(pair) < r:
@@ -58,9 +59,12 @@ def resolve_padding(
     return tuple(pairs)
 
 
-def per_axis(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    """2 -> (2, 2, 2) for three axes; a sequence as a tuple."""
-    return (value,) * axes if isinstance(value, int) else tuple(value)
+def per_axis(value: int | Sequence[int], axes: int, name: str = "strides") -> tuple[int, ...]:
+    """2 -> (2, 2, 2) for three axes; a sequence as a tuple. ValueError when it has another length."""
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    if len(values) != axes:
+        raise ValueError(f"{name} {values}: expected one number, or one for each of {axes} axes")
+    return values
 
 
 def conv(
@@ -83,15 +87,11 @@ def conv(
             f"{groups} groups: expected {axes + 2} axes and {kernel.shape[-2] * groups} channels "
             "in the last one"
         )
-    strides, dilation = per_axis(strides, axes), per_axis(dilation, axes)
+    if kernel.shape[-1] % groups:
+        raise ValueError(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
+    strides, dilation = per_axis(strides, axes), per_axis(dilation, axes, "dilation")
     pads = resolve_padding(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
-    lifted = 3 - axes  # frames are clips of length one: T = 1, a window of one
-    geometry = conv_cpu.Geometry(
-        (1,) * lifted + strides, ((0, 0),) * lifted + pads, (1,) * lifted + dilation, groups
-    )
-    x = x.reshape(*x.shape[:1], *(1,) * lifted, *x.shape[1:])
-    y = _conv(x, kernel.reshape(*(1,) * lifted, *kernel.shape), geometry)
-    return y.reshape(*y.shape[:1], *y.shape[1 + lifted :])
+    return _conv(x, kernel, conv_cpu.Geometry(strides, pads, dilation, groups))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -125,13 +125,14 @@ _conv.defvjp(_conv_forward, _conv_backward)
 
 
 def _native(x, kernel, geometry):
+    letters = "THW"[-len(geometry.strides) :]
     return lax.conv_general_dilated(
         x,
         kernel,
         geometry.strides,
         geometry.pads,
         rhs_dilation=geometry.dilation,
-        dimension_numbers=("NTHWC", "THWIO", "NTHWC"),
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
         feature_group_count=geometry.groups,
     )
 

@@ -113,3 +113,23 @@ def test_the_order_of_frames_matters_to_those_that_see_it(name):
         assert difference < 1e-5
     else:
         assert difference > 1e-3, f"reversing the clip changes the logits by {difference:.1e} only"
+
+
+# A course's table of models on RWF-2000, 16 frames, 2 classes, where its text determines the model.
+COURSE = {
+    ("single_frame", "18"): 11.5,
+    ("late_fusion", "18"): 11.5,
+    ("early_fusion", "18"): 11.6,
+    ("cnn_lstm", "18"): 15.3,
+    ("s3d", "S3D-G"): 9.1,
+    ("videomae", "B"): 86.2,
+}
+
+
+@pytest.mark.parametrize("case, millions", COURSE.items(), ids=lambda x: str(x))
+def test_the_parameters_of_the_courses_table(case, millions):
+    module = lookup.module("model", case[0])
+    model = module.build(2, variant=case[1])
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), module.example_inputs(case[1]))["params"]
+    assert round(sum(x.size for x in jax.tree.leaves(shapes)) / 1e6, 1) == millions

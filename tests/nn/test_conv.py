@@ -1,0 +1,261 @@
+"""Convolutions: every CPU form against XLA's native one, and what is refused."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxvid.nn import conv_cpu
+from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
+
+KEYS = ("result", "gradient of x", "gradient of kernel")
+
+
+def native(x, kernel, strides, pads, dilation, groups):
+    letters = "THW"[-len(strides) :]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        feature_group_count=groups,
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def arrays(shape, window, out, groups=1, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    kernel = rng.standard_normal((*window, shape[-1] // groups, out), dtype=np.float32)
+    return jnp.asarray(x), jnp.asarray(kernel)
+
+
+def check(x, kernel, strides, pads, dilation=None, groups=1):
+    """Result and both gradients as the native ones, to 1e-5 of the largest number."""
+    dilation = dilation or (1,) * len(strides)
+
+    def ours(x, kernel):
+        return conv(x, kernel, strides=strides, padding=pads, dilation=dilation, groups=groups)
+
+    def all_of(function):
+        def run(x, kernel):
+            y, back = jax.vjp(function, x, kernel)
+            weights = jax.random.normal(jax.random.key(0), y.shape, y.dtype)
+            return y, *back(weights)
+
+        return jax.jit(run)(x, kernel)
+
+    expected = all_of(lambda x, kernel: native(x, kernel, strides, pads, dilation, groups))
+    for key, got, want in zip(KEYS, all_of(ours), expected, strict=True):
+        assert got.shape == want.shape and got.dtype == want.dtype, key
+        scale = max(float(jnp.max(jnp.abs(want))), 1e-6)
+        np.testing.assert_allclose(got / scale, want / scale, atol=1e-5, err_msg=key)
+
+
+def random_case(seed):
+    """Any strides, padding on either side, dilation and groups, of frames or clips."""
+    rng = np.random.default_rng(seed)
+    axes = int(rng.choice([2, 3]))
+    window = tuple(int(k) for k in rng.integers(1, 5, axes))
+    strides = tuple(int(s) for s in rng.integers(1, 4, axes))
+    dilation = tuple(int(d) for d in rng.choice([1, 1, 2], axes))
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 4, (axes, 2)))
+    groups, out = int(rng.choice([1, 1, 1, 2, 6])), int(rng.choice([6, 12]))
+    channels = 6 if groups > 1 else int(rng.choice([3, 6]))
+    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    sizes = [max(r - sum(p), 1) + int(rng.integers(0, 7)) for r, p in zip(reach, pads, strict=True)]
+    shape = (int(rng.integers(1, 3)), *sizes, channels)
+    return shape, window, out, strides, pads, dilation, groups
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_geometry_is_exact(seed, monkeypatch):
+    if seed % 2:  # as if the arrays were large: in pieces
+        for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
+            monkeypatch.setattr(conv_cpu, limit, 2000)
+    shape, window, out, strides, pads, dilation, groups = random_case(seed)
+    x, kernel = arrays(shape, window, out, groups, seed)
+    check(x, kernel, strides, pads, dilation, groups)
+
+
+KINDS = {  # (shape, window, out, strides, pads, groups): one of each way through nn/conv_cpu.py
+    "stem_of_clips": ((1, 5, 14, 14, 3), (3, 7, 7), 8, (1, 2, 2), 3, 1),
+    "stem_of_frames": ((2, 15, 17, 3), (7, 7), 20, (2, 2), 3, 1),
+    "narrow_stem": ((1, 6, 13, 12, 3), (5, 7, 7), 4, (1, 2, 2), (2, 3, 3), 1),
+    "stem_strided_in_time": ((1, 7, 12, 12, 3), (7, 7, 7), 16, (2, 2, 2), ((2, 3),) * 3, 1),
+    "small_stem": ((1, 3, 12, 12, 3), (1, 3, 3), 8, (1, 2, 2), (0, 1, 1), 1),
+    "stem_without_stride": ((1, 4, 8, 8, 3), (3, 3, 3), 16, (1, 1, 1), 1, 1),
+    "clips": ((2, 8, 8, 8, 16), (3, 3, 3), 16, (1, 1, 1), 1, 1),
+    "short_clips": ((1, 2, 8, 8, 16), (3, 3, 3), 16, (1, 1, 1), 1, 1),
+    "halved": ((1, 5, 9, 8, 8), (3, 3, 3), 16, (2, 2, 2), 1, 1),
+    "spatial": ((1, 3, 9, 9, 8), (1, 3, 3), 8, (1, 1, 1), (0, 1, 1), 1),
+    "frames": ((2, 9, 9, 8), (3, 3), 8, (2, 2), 1, 1),
+    "temporal": ((1, 8, 5, 5, 8), (3, 1, 1), 8, (2, 1, 1), (1, 0, 0), 1),
+    "pointwise": ((1, 3, 5, 5, 8), (1, 1, 1), 4, (1, 2, 2), 0, 1),
+    "few_places": ((1, 2, 3, 3, 8), (3, 3, 3), 16, (1, 1, 1), 1, 1),
+    "depthwise": ((2, 4, 6, 6, 5), (3, 3, 3), 5, (1, 2, 2), 1, 5),
+    "depthwise_in_time": ((1, 6, 4, 4, 5), (5, 1, 1), 5, (1, 1, 1), (2, 0, 0), 5),
+    "padded_by_more_than_the_window": ((1, 4, 6, 6, 3), (2, 3, 3), 4, (1, 1, 1), (2, 3, 4), 1),
+    "strided_window_of_one": ((1, 5, 8, 8, 8), (1, 3, 3), 4, (2, 1, 1), (0, 1, 1), 1),
+}
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "pieces"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_form_is_exact(kind, pieces, monkeypatch):
+    if pieces:
+        for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
+            monkeypatch.setattr(conv_cpu, limit, 20_000)
+    shape, window, out, strides, pads, groups = KINDS[kind]
+    pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
+    check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)
+
+
+def test_the_kinds_take_every_form():
+    found = set()
+    for shape, window, out, strides, pads, groups in KINDS.values():
+        pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
+        geometry = conv_cpu.Geometry(strides, tuple(pads), (1,) * len(strides), groups).lifted()
+        x, kernel = arrays(shape, window, out, groups)
+        if x.ndim == 4:
+            x, kernel = x[:, None], kernel[None]
+        found.add(conv_cpu._form(x, kernel, geometry))
+    assert found == set(conv_cpu.FORMS) - {"grouped"}
+
+
+def tall_stem(x, kernel):
+    return conv(x, kernel, strides=(1, 2, 2), padding=(1, 1, 1))
+
+
+def test_bfloat16_stays_bfloat16_and_is_summed_in_float32():
+    x, kernel = arrays((1, 4, 6, 6, 16), (3, 1, 1), 8)
+    low = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+
+    def run(x, kernel):
+        y, back = jax.vjp(conv, x, kernel)
+        return y, *back(jnp.ones_like(y))
+
+    exact = jax.jit(run)(*(a.astype(jnp.float32) for a in low))
+    for got, want in zip(jax.jit(run)(*low), exact, strict=True):
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(got, want.astype(jnp.bfloat16))
+
+
+def test_vmap_checkpoint_and_shapes_alone():
+    x, kernel = arrays((1, 4, 8, 8, 3), (3, 3, 3), 8)
+    clips = jnp.stack([x, 2 * x, -x])
+
+    def total(kernel, x):
+        return jnp.sum(jnp.square(jax.checkpoint(tall_stem)(x, kernel)))
+
+    each = jax.jit(jax.vmap(jax.grad(total), in_axes=(None, 0)))(kernel, clips)
+    one = jax.jit(jax.grad(total))(kernel, x)
+    scale = float(jnp.max(jnp.abs(one)))
+    np.testing.assert_allclose(each[1] / scale, 4 * one / scale, atol=1e-5)
+    assert jax.eval_shape(tall_stem, x, kernel).shape == (1, 4, 4, 4, 8)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_keep_the_native_operation(platform):
+    x, kernel = arrays((1, 4, 8, 8, 3), (3, 3, 3), 8)
+
+    def total(x, kernel):
+        return jnp.sum(jnp.square(tall_stem(x, kernel)))
+
+    step = jax.jit(jax.grad(total, argnums=(0, 1)))
+    text = step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 3  # forward and one for each gradient
+    assert "dot_general" not in text and "stablehlo.while" not in text
+
+
+def test_the_cpu_has_no_3d_convolution():
+    x, kernel = arrays((1, 8, 16, 16, 8), (3, 3, 3), 8)
+    text = jax.jit(conv).lower(x, kernel).as_text()
+    assert "stablehlo.convolution" in text and "[b, 0, 1, 2, f]" not in text
+
+
+def test_module_has_bias_dtype_and_published_paths():
+    layer = Conv(6, (3, 3), strides=2, use_bias=True, dtype=jnp.bfloat16, groups=2)
+    x = jnp.ones((1, 8, 8, 4))
+    variables = layer.init(jax.random.key(0), x)
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    assert shapes == {"kernel": (3, 3, 2, 6), "bias": (6,)}
+    y = jax.jit(layer.apply)(variables, x)
+    assert y.shape == (1, 4, 4, 6) and y.dtype == jnp.bfloat16
+    moved = {"params": variables["params"] | {"bias": jnp.full(6, 2.0)}}
+    np.testing.assert_allclose(jax.jit(layer.apply)(moved, x) - y, 2.0, atol=0.05)
+
+
+# --- Padding and errors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        ("half", ((1, 1), (3, 3))),
+        ("VALID", ((0, 0), (0, 0))),
+        ("SAME", ((1, 1), (2, 3))),
+        (2, ((2, 2), (2, 2))),
+        ((0, 3), ((0, 0), (3, 3))),
+        ([(1, 2), 0], ((1, 2), (0, 0))),
+    ],
+)
+def test_padding_is_said_in_many_ways(padding, expected):
+    assert resolve_padding(padding, (9, 10), (3, 7), (1, 2)) == expected
+
+
+def test_half_padding_counts_dilation():
+    assert resolve_padding("half", (9, 9), (3, 3), (1, 1), (2, 1)) == ((2, 2), (1, 1))
+
+
+def test_same_padding_is_tensorflows():
+    for size, k, s in itertools.product(range(1, 9), range(1, 5), range(1, 4)):
+        ((low, high),) = resolve_padding("SAME", (size,), (k,), (s,))
+        assert (size + low + high - k) // s + 1 == math.ceil(size / s) and 0 <= high - low <= 1
+
+
+def test_unknown_padding_is_named():
+    with pytest.raises(ValueError, match="padding 'same': expected 'half', 'SAME', 'VALID' or num"):
+        resolve_padding("same", (9, 9), (3, 3), (1, 1))
+
+
+def test_a_window_larger_than_the_clip_is_named():
+    x, kernel = arrays((1, 1, 8, 8, 3), (3, 3, 3), 4)
+    with pytest.raises(ValueError, match="an input of 1×8×8 .* smaller than the window 3×3×3"):
+        conv(x, kernel, padding="VALID")
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8, 4), (4, 8, 8, 3)])
+def test_channels_and_axes_that_do_not_fit_are_named(shape):
+    _, kernel = arrays((1, 4, 8, 8, 3), (3, 3, 3), 4)
+    with pytest.raises(ValueError, match="does not fit a kernel .* expected 5 axes and 3 channels"):
+        conv(jnp.zeros(shape), kernel)
+
+
+def test_groups_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="with 2 groups: expected 4 axes and 6 channels"):
+        conv(jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 3, 4)), groups=2)
+
+
+def test_outputs_that_groups_do_not_divide_are_named():
+    with pytest.raises(ValueError, match="5 output channels do not divide into 2 groups"):
+        conv(jnp.zeros((1, 8, 8, 6)), jnp.zeros((3, 3, 3, 5)), groups=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strides": (1, 2, 2)}, "strides .* 2 axes"),
+        ({"dilation": (1,)}, "dilation .* 2 axes"),
+        ({"padding": (1, 1, 1)}, "padding .* 2 axes"),
+    ],
+)
+def test_a_number_an_axis_too_many_or_few_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        conv(jnp.zeros((1, 8, 8, 3)), jnp.zeros((3, 3, 3, 5)), **options)
