@@ -356,7 +356,7 @@ def _start(checkpoint: Checkpoint, name: str, num_classes: int | None) -> _Start
     if num_classes is None:
         if has_classes and there is None:
             raise ConfigError(
-                f"{checkpoint.info['source']['path']} is of {checkpoint.model!r}, which has no "
+                f"{checkpoint.info['source']['path']} is of {checkpoint.model!r} and brings no "
                 f"classes; model {name!r} needs num_classes=…"
             )
         return start
@@ -413,8 +413,12 @@ def _info(
     checkpoint: Checkpoint, clip: source.Clip, name: str, model: nn.Module, report: Report
 ) -> dict:
     own_head = not source.heads(report.fresh)
+    told = dict(checkpoint.info.get("preprocessing") or {})
+    if name != checkpoint.model and clip[0] != checkpoint.clip[0]:  # of images, now of clips
+        told["num_frames"] = getattr(model, "num_frames", clip[0])
     return {
         **checkpoint.info,
+        "preprocessing": told,
         "class_names": checkpoint.info.get("class_names") if own_head else None,
         "model": name,
         "arguments": _arguments(model),

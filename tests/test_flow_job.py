@@ -25,6 +25,7 @@ def get_config(arg="dis"):
     c.data.mixup_alpha = c.data.cutmix_alpha = 0.5
     c.data.erasing_probability = 0.5
     c.model.name, c.model.variant = "two_stream", "test"
+    c.model.overrides.update(stage_sizes=(1, 1), width=8, fusion_width=16)
     c.eval.every_steps = 4
     c.eval.crops = 3
     return c

@@ -40,3 +40,13 @@ def test_a_kernel_of_another_size_is_refused(tmp_path):
 def test_its_clips_are_as_long_as_its_field_says():
     inputs = early_fusion.example_inputs({"num_frames": 9}, (1, 32, 48, 3))
     assert inputs["video"].shape == (1, 9, 32, 48, 3)
+
+
+def test_what_it_expects_is_clips_not_the_images_of_the_checkpoint(tmp_path):
+    backbones.check_start(
+        tmp_path / "resnet", "early_fusion", {"projection", "fc", "head"}, num_frames=5
+    )
+    _, _, info = pretrained.from_pretrained(
+        tmp_path / "resnet", arch="early_fusion", num_classes=2, num_frames=5
+    )
+    assert info["preprocessing"]["num_frames"] == 5

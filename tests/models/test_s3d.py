@@ -161,7 +161,7 @@ def test_gates_change_what_is_seen(variables):
     gated = start(model, {"video": VIDEO})
     backbone = gated["params"]["backbone"]
     gates = sorted(name for name in flatten(backbone) if "gate" in name and "kernel" in name)
-    assert len(gates) == 1 + 3 * 4 and gates[0] == "gate_2c/kernel"
+    assert len(gates) == 1 + 2 * 4 and gates[0] == "gate_2c/kernel"
     shut = jax.tree_util.tree_map_with_path(
         lambda path, x: x - 50 if _is_gates_bias(path) else x, gated
     )

@@ -12,6 +12,8 @@ from jax import lax
 from jaxvid.nn import conv_cpu
 from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
 
+# Compiles five times as fast; what is computed stays.
+QUICK = {"xla_backend_optimization_level": 0}
 KEYS = ("result", "gradient of x", "gradient of kernel")
 
 
@@ -49,7 +51,7 @@ def check(x, kernel, strides, pads, dilation=None, groups=1):
             weights = jax.random.normal(jax.random.key(0), y.shape, y.dtype)
             return y, *back(weights)
 
-        return jax.jit(run)(x, kernel)
+        return jax.jit(run, compiler_options=QUICK)(x, kernel)
 
     expected = all_of(lambda x, kernel: native(x, kernel, strides, pads, dilation, groups))
     for key, got, want in zip(KEYS, all_of(ours), expected, strict=True):
@@ -74,7 +76,7 @@ def random_case(seed):
     return shape, window, out, strides, pads, dilation, groups
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(32))
 def test_any_geometry_is_exact(seed, monkeypatch):
     if seed % 2:  # as if the arrays were large: in pieces
         for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
