@@ -183,7 +183,7 @@ def task(c: ConfigDict, num_classes: int) -> Task:
             _, changed = forgetful.apply(
                 variables, inputs, train=True, rngs={"dropout": rng}, mutable=["batch_stats"]
             )
-            return changed["batch_stats"]
+            return changed.get("batch_stats", {})
 
     training = _prepare(c, model, num_classes, kind, augment=True)
     plain = _prepare(c, model, num_classes, kind, augment=False)

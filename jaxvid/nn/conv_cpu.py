@@ -338,7 +338,7 @@ def _frames_kernel(x, kernel, gradient, geometry):
         return jax.linear_transpose(fold, kernel)(inner)[0]
     kt, kh, kw, c, o = kernel.shape
     frames = gradient.shape[1]
-    wide = kt * c <= o or frames + (kt - 1) * geometry.dilation[0] > 1.3 * frames
+    wide = kt * c <= o or frames + (kt - 1) * geometry.dilation[0] > 1.2 * frames
     if kt == 1 or geometry.strides[0] > 1 or wide:
         x = _columns(x, (kt, 1, 1), geometry.only(0))
         found = _sum_of_columns(x, (kh, kw), gradient, 1, geometry.only(1, 2))
@@ -380,7 +380,7 @@ def _sum_of_columns(x, window, gradient, kt, geometry):
 
 
 def _few_channels(x, geometry) -> bool:
-    strided = max(geometry.strides[1:]) > 1 and max(geometry.dilation[1:]) == 1
+    strided = geometry.strides[2] > 1 and max(geometry.dilation[1:]) == 1
     return strided and x.shape[-1] <= FEW_CHANNELS
 
 

@@ -140,7 +140,7 @@ def test_a_gated_trunk_has_a_gate_behind_conv_2c_and_each_branch():
 
 
 def test_there_is_no_pool_where_nothing_strides_and_widths_have_a_floor():
-    trunk = Inception(Parts(BatchNorm), 0.01, (1, 1, 1), ((1, 1, 1),) * 5)
+    trunk = Inception(Parts(BatchNorm, padding="half"), 0.01, (1, 1, 1), ((1, 1, 1),) * 5)
     shape = jax.eval_shape(
         functools.partial(trunk.init_with_output, train=False), jax.random.key(0), VIDEO
     )
