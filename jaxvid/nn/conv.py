@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvid.nn import conv_cpu
+from jaxvid.nn.conv_geometry import Geometry
 from jaxvid.nn.linear import Initializer
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNets
@@ -91,7 +92,7 @@ def conv(
         raise ValueError(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
     strides, dilation = per_axis(strides, axes), per_axis(dilation, axes, "dilation")
     pads = resolve_padding(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
-    return _conv(x, kernel, conv_cpu.Geometry(strides, pads, dilation, groups))
+    return _conv(x, kernel, Geometry(strides, pads, dilation, groups))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

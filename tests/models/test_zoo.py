@@ -22,6 +22,12 @@ def zeros(inputs):
     return {name: jnp.zeros(x.shape, x.dtype) for name, x in inputs.items()}
 
 
+def compiled(function, *args):
+    """What is compiled runs once or twice here: quickly made is better than quick."""
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(function).lower(*args).compile(compiler_options=options)
+
+
 @functools.cache
 def ready(name):
     """(model, variables, inputs of two clips, jitted forward pass) of the test variant."""
@@ -32,12 +38,13 @@ def ready(name):
         key: rng.normal(size=(2, *x.shape[1:])).astype(np.float32)
         for key, x in module.example_inputs("test").items()
     }
-    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), inputs)
+    init = functools.partial(model.init, train=False)
+    variables = compiled(init, jax.random.key(0), inputs)(jax.random.key(0), inputs)
     # Zero-initialised branches would hide what is in them.
     leaves, tree = jax.tree.flatten(variables["params"])
     noisy = [x + 0.05 * rng.normal(size=x.shape).astype(np.float32) for x in leaves]
     variables = {**variables, "params": jax.tree.unflatten(tree, noisy)}
-    forward = jax.jit(lambda inputs: model.apply(variables, inputs, train=False))
+    forward = compiled(lambda inputs: model.apply(variables, inputs, train=False), inputs)
     return model, variables, inputs, forward
 
 
@@ -66,7 +73,6 @@ def test_a_step_reaches_every_parameter(name):
     model, variables, inputs, _ = ready(name)
     stats = {k: v for k, v in variables.items() if k != "params"}
 
-    @jax.jit
     def step(params):
         def loss(params):
             outputs, changed = model.apply(
@@ -80,7 +86,7 @@ def test_a_step_reaches_every_parameter(name):
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
-    (value, changed), grads = step(variables["params"])
+    (value, changed), grads = compiled(step, variables["params"])(variables["params"])
     assert np.isfinite(value)
     flat = jax.tree_util.tree_leaves_with_path(grads)
     assert all(np.isfinite(g).all() for _, g in flat)

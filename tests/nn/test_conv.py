@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvid.nn import conv_cpu
+from jaxvid.nn import conv_cpu, conv_frames
 from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
+from jaxvid.nn.conv_geometry import Geometry
 
 # Compiles five times as fast; what is computed stays.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -80,7 +81,7 @@ def random_case(seed):
 def test_any_geometry_is_exact(seed, monkeypatch):
     if seed % 2:  # as if the arrays were large: in pieces
         for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
-            monkeypatch.setattr(conv_cpu, limit, 2000)
+            monkeypatch.setattr(conv_frames, limit, 2000)
     shape, window, out, strides, pads, dilation, groups = random_case(seed)
     x, kernel = arrays(shape, window, out, groups, seed)
     check(x, kernel, strides, pads, dilation, groups)
@@ -99,6 +100,7 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "spatial": ((1, 3, 9, 9, 8), (1, 3, 3), 8, (1, 1, 1), (0, 1, 1), 1),
     "frames": ((2, 9, 9, 8), (3, 3), 8, (2, 2), 1, 1),
     "temporal": ((1, 8, 5, 5, 8), (3, 1, 1), 8, (2, 1, 1), (1, 0, 0), 1),
+    "temporal_and_spatial_strides": ((1, 9, 6, 6, 8), (5, 1, 1), 8, (2, 2, 2), (1, 0, 0), 1),
     "pointwise": ((1, 3, 5, 5, 8), (1, 1, 1), 4, (1, 2, 2), 0, 1),
     "few_places": ((1, 2, 3, 3, 8), (3, 3, 3), 16, (1, 1, 1), 1, 1),
     "depthwise": ((2, 4, 6, 6, 5), (3, 3, 3), 5, (1, 2, 2), 1, 5),
@@ -113,7 +115,7 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
 def test_every_form_is_exact(kind, pieces, monkeypatch):
     if pieces:
         for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
-            monkeypatch.setattr(conv_cpu, limit, 20_000)
+            monkeypatch.setattr(conv_frames, limit, 20_000)
     shape, window, out, strides, pads, groups = KINDS[kind]
     pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
     check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)
@@ -123,7 +125,7 @@ def test_the_kinds_take_every_form():
     found = set()
     for shape, window, out, strides, pads, groups in KINDS.values():
         pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
-        geometry = conv_cpu.Geometry(strides, tuple(pads), (1,) * len(strides), groups).lifted()
+        geometry = Geometry(strides, tuple(pads), (1,) * len(strides), groups).lifted()
         x, kernel = arrays(shape, window, out, groups)
         if x.ndim == 4:
             x, kernel = x[:, None], kernel[None]

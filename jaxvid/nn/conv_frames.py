@@ -1,0 +1,223 @@
+"""Convolutions of many places on CPUs: 2D ones over frames, with neighbouring frames as channels.
+
+Large arrays are worked off in pieces: what stays in a cache is quick to read, and fresh memory beyond
+glibc's 32 MiB is paged in again at every run, which took a third of the time. Sizes and limits are
+from measurements on two cores of a Xeon with AVX-512.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, rows_of, taps_of
+
+COLUMNS_BYTES = 2**20  # columns laid out at a time: half of a core's second-level cache
+FRAMES_BYTES = 5 * 2**20  # frames with their neighbours' channels laid out at a time, if …
+FRAMES_WHOLE_BYTES = 16 * 2**20  # … all of them would take more than this
+FEW_CHANNELS = 4  # of pictures: a column's pieces are then too short to copy one by one
+NARROW = 16  # fewer output channels than fill the vector units of a matrix product
+
+
+def forward(x, kernel, geometry):
+    if _few_channels(x, geometry) and kernel.shape[2] <= 4:
+        # Six times faster for windows of 3; windows of 7 lose a tenth by it.
+        return forward(*_fold(x, kernel, geometry, rows=False))
+    if kernel.shape[-1] < NARROW and kernel.shape[0] > 1 and geometry.strides[0] == 1:
+        return _to_neighbours(x, kernel, geometry)
+    return in_pieces(_from_neighbours, x, kernel, geometry)
+
+
+def _from_neighbours(x, kernel, geometry):
+    """One 2D convolution, the frames that a window sees laid side by side in the channels."""
+    kt, kh, kw, c, o = kernel.shape
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(kh, kw, kt * c, o)
+    return conv2d(columns_of(x, (kt, 1, 1), geometry.only(0)), kernel, geometry)
+
+
+def in_pieces(function, x, kernel, geometry):
+    """function(x, kernel, geometry), (N, T', …) -> the same, some of T' at a time if x is large."""
+    kt = kernel.shape[0]
+    frames = geometry.only(0).out_sizes(x.shape[1:4], (kt, 1, 1))[0]
+    bytes_of_frame = x.itemsize * (x.size // x.shape[1]) * kt
+    if kt == 1 or bytes_of_frame * frames <= FRAMES_WHOLE_BYTES:
+        return function(x, kernel, geometry)
+    count, each = _split(frames, bytes_of_frame, FRAMES_BYTES)
+    stride, reach = geometry.strides[0], (kt - 1) * geometry.dilation[0] + 1
+    seen, before = (each - 1) * stride + reach, geometry.pads[0][0]
+    after = (count * each - 1) * stride + reach - x.shape[1] - before
+    x = pad(x, ((before, after), *NO_PADS[1:]))
+    along = dataclasses.replace(geometry, pads=((0, 0), *geometry.pads[1:]))
+
+    def piece(_, i):
+        near = lax.dynamic_slice_in_dim(x, i * each * stride, seen, axis=1)
+        return None, function(near, kernel, along)
+
+    y = jnp.moveaxis(lax.scan(piece, None, jnp.arange(count))[1], 0, 1)  # (N, pieces, each, …)
+    return y.reshape(y.shape[0], count * each, *y.shape[3:])[:, :frames]
+
+
+def _to_neighbours(x, kernel, geometry):
+    """One 2D convolution with an output for each frame that sees its frame; then their sum."""
+    kt, kh, kw, c, o = kernel.shape
+    x = pad(x, (geometry.pads[0], *NO_PADS[1:]))
+    all_outputs = jnp.moveaxis(kernel, 0, 3).reshape(kh, kw, c, kt * o)
+    frames, rows, width = geometry.out_sizes(x.shape[1:4], kernel.shape[:3])
+    frames -= sum(geometry.pads[0])
+    step = geometry.dilation[0]
+    count, each = _split(rows, x.itemsize * math.prod(x.shape[:2]) * width * kt * o, FRAMES_BYTES)
+    x, seen = _rows_for(x, count * each, each, kernel, geometry)
+    along = dataclasses.replace(geometry, pads=(*NO_PADS[:2], geometry.pads[2]))
+
+    def piece(_, i):
+        near = lax.dynamic_slice_in_dim(x, i * each * geometry.strides[1], seen, axis=2)
+        y = conv2d(near, all_outputs, along)
+        taps = [y[:, a * step : a * step + frames, ..., a * o : (a + 1) * o] for a in range(kt)]
+        return None, sum(taps)
+
+    y = jnp.moveaxis(lax.scan(piece, None, jnp.arange(count))[1], 0, 2)  # (N, T', pieces, each, …)
+    return y.reshape(*y.shape[:2], count * each, *y.shape[4:])[:, :, :rows]
+
+
+def _split(whole, bytes_of_one, bytes_of_piece):
+    """(number of pieces, size of each): as equal as they can be, at most about so many bytes."""
+    count = -(-whole // max(1, bytes_of_piece // bytes_of_one))
+    return count, -(-whole // count)
+
+
+def _rows_for(x, rows, each, kernel, geometry):
+    """x padded in H so that `rows` rows come out, and how many of its rows make `each` of them."""
+    stride, reach = geometry.strides[1], (kernel.shape[1] - 1) * geometry.dilation[1] + 1
+    before = geometry.pads[1][0]
+    after = (rows - 1) * stride + reach - x.shape[2] - before
+    return pad(x, ((0, 0), (before, after), (0, 0))), (each - 1) * stride + reach
+
+
+def conv2d(x, kernel, geometry):
+    y = lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[2:]),
+        kernel,
+        geometry.strides[1:],
+        geometry.pads[1:],
+        rhs_dilation=geometry.dilation[1:],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=geometry.groups,
+    )
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def input_gradient(x, kernel, gradient, geometry):
+    if _few_channels(x, geometry):
+
+        def fold(x):
+            return _fold(x, kernel, geometry, rows=True)[0]
+
+        _, folded_kernel, folded = _fold(x, kernel, geometry, rows=True)
+        inner = input_gradient(jax.eval_shape(fold, x), folded_kernel, gradient, folded)
+        return jax.linear_transpose(fold, x)(inner)[0]
+    if max(geometry.strides) > 1:
+        whole = jax.linear_transpose(
+            lambda x: _from_neighbours(x, kernel, geometry),
+            jax.ShapeDtypeStruct(x.shape, x.dtype),
+        )
+        return whole(gradient)[0]
+    pads = tuple(
+        ((k - 1) * d - low, size + low - n)
+        for k, d, (low, _), size, n in zip(
+            kernel.shape[:3],
+            geometry.dilation,
+            geometry.pads,
+            x.shape[1:4],
+            gradient.shape[1:4],
+            strict=True,
+        )
+    )
+    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
+    return forward(gradient, flipped, dataclasses.replace(geometry, pads=pads))
+
+
+def kernel_gradient(x, kernel, gradient, geometry):
+    if _few_channels(x, geometry):
+        x, folded_kernel, folded = _fold(x, kernel, geometry, rows=False)
+        inner = kernel_gradient(x, folded_kernel, gradient, folded)
+
+        def fold(kernel):
+            return _fold_kernel(kernel, geometry.strides, rows=False)
+
+        return jax.linear_transpose(fold, kernel)(inner)[0]
+    kt, kh, kw, c, o = kernel.shape
+    frames = gradient.shape[1]
+    wide = kt * c <= o or frames + (kt - 1) * geometry.dilation[0] > 1.2 * frames
+    if kt == 1 or geometry.strides[0] > 1 or wide:
+        x = columns_of(x, (kt, 1, 1), geometry.only(0))
+        found = _sum_of_columns(x, (kh, kw), gradient, 1, geometry.only(1, 2))
+        return jnp.moveaxis(found.reshape(o, kh, kw, kt, c), 0, 4).transpose(2, 0, 1, 3, 4)
+    x = pad(x, (geometry.pads[0], *NO_PADS[1:]))
+    found = _sum_of_columns(x, (kh, kw), gradient, kt, geometry)
+    return found.reshape(kt, o, kh, kw, c).transpose(0, 2, 3, 4, 1)
+
+
+def _sum_of_columns(x, window, gradient, kt, geometry):
+    """(kt·O, kh·kw·C): over all places, what the window sees of a frame times the gradients of the
+    kt frames that see it; some rows of the image at a time."""
+    n, _, rows, width, _ = gradient.shape
+    bytes_of_row = x.itemsize * n * x.shape[1] * width * math.prod(window) * x.shape[-1]
+    count, each = _split(rows, bytes_of_row, COLUMNS_BYTES)
+    along = dataclasses.replace(geometry.only(1, 2), pads=(*NO_PADS[:2], geometry.pads[2]))
+    x, seen = _rows_for(
+        x, count * each, each, jax.ShapeDtypeStruct((1, *window), x.dtype), geometry
+    )
+    gradient = pad(gradient, ((0, 0), (0, count * each - rows), (0, 0)))
+    reach = (kt - 1) * geometry.dilation[0]
+    back = Geometry((1, 1, 1), ((reach, reach), *NO_PADS[1:]), (geometry.dilation[0], 1, 1))
+
+    def piece(i, total):
+        near = lax.dynamic_slice_in_dim(x, i * each * geometry.strides[1], seen, axis=2)
+        rows = lax.dynamic_slice_in_dim(gradient, i * each, each, axis=2)
+        if kt > 1:  # frame f is seen by frame f - a at the window's place a
+            taps = [tap for _, tap in taps_of(rows, (kt, 1, 1), back)]
+            rows = jnp.concatenate(taps[::-1], axis=-1)
+        columns = columns_of(near, (1, *window), along)
+        return total + lax.dot_general(rows_of(rows), rows_of(columns), (((0,), (0,)), ((), ())))
+
+    shape = (kt * gradient.shape[-1], math.prod(window) * x.shape[-1])
+    total = lax.fori_loop(0, count, piece, jnp.zeros(shape, x.dtype))
+    return lax.optimization_barrier(total)
+
+
+# --- Pictures: strides moved into the channels --------------------------------------------------
+
+
+def _few_channels(x, geometry) -> bool:
+    strided = geometry.strides[2] > 1 and max(geometry.dilation[1:]) == 1
+    return strided and x.shape[-1] <= FEW_CHANNELS
+
+
+def _fold(x, kernel, geometry, rows):
+    """The same convolution with neighbouring columns (and rows) as channels, without their stride.
+
+    Along W that is a mere reshape. Along H too, rows are copied, and no zeros are multiplied in the
+    gradient with respect to x.
+    """
+    (st, sh, sw), (times, high, wide) = geometry.strides, geometry.pads
+    folded = _fold_kernel(kernel, geometry.strides, rows)
+    _, height, width = geometry.out_sizes(x.shape[1:4], kernel.shape[:3])
+    width = (width - 1 + folded.shape[2]) * sw
+    x = pad(x, (*NO_PADS[:2], (wide[0], width - x.shape[3] - wide[0])))
+    x = x.reshape(*x.shape[:3], width // sw, sw * x.shape[-1])
+    if rows:
+        height = (height - 1 + folded.shape[1]) * sh
+        x = pad(x, ((0, 0), (high[0], height - x.shape[2] - high[0]), (0, 0)))
+        x = jnp.concatenate([x[:, :, i::sh] for i in range(sh)], axis=-1)
+        high, sh = (0, 0), 1
+    return x, folded, Geometry((st, sh, 1), (times, high, (0, 0)), geometry.dilation)
+
+
+def _fold_kernel(kernel, strides, rows):
+    kt, kh, kw, c, o = kernel.shape
+    sh, sw = strides[1] if rows else 1, strides[2]
+    kernel = jnp.pad(kernel, ((0, 0), (0, -kh % sh), (0, -kw % sw), (0, 0), (0, 0)))
+    kernel = kernel.reshape(kt, -1, sh, kernel.shape[2] // sw, sw * c, o)
+    return kernel.swapaxes(2, 3).reshape(kt, kernel.shape[1], -1, sh * sw * c, o)
