@@ -22,15 +22,6 @@ def test_importing_jaxvid_imports_neither_jax_nor_flax():
     assert run(code).stdout.strip() == "[]"
 
 
-def test_the_readers_of_data_do_without_jax():
-    code = (
-        "import sys; from jaxvid.data import pipeline, source; from jaxvid.data.datasets import folder; "
-        "from jaxvid.decode import video; print('jax' in sys.modules)"
-    )
-    result = run(code)
-    assert result.stdout.strip() == "False", result.stderr
-
-
 def test_the_public_names_are_found_when_used():
     for name in ("create_model", "from_pretrained", "from_state_dict", "save_pretrained"):
         assert callable(getattr(jaxvid, name)) and name in dir(jaxvid)
