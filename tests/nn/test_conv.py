@@ -90,6 +90,8 @@ def test_any_geometry_is_exact(seed, monkeypatch):
 KINDS = {  # (shape, window, out, strides, pads, groups): one of each way through nn/conv_cpu.py
     "stem_of_clips": ((1, 5, 14, 14, 3), (3, 7, 7), 8, (1, 2, 2), 3, 1),
     "stem_of_frames": ((2, 15, 17, 3), (7, 7), 20, (2, 2), 3, 1),
+    "stem_of_flow": ((1, 4, 14, 14, 2), (3, 3, 3), 8, (1, 2, 2), 1, 1),
+    "few_channels_strided_in_height": ((1, 4, 14, 14, 3), (3, 7, 7), 8, (2, 2, 1), 3, 1),
     "narrow_stem": ((1, 6, 13, 12, 3), (5, 7, 7), 4, (1, 2, 2), (2, 3, 3), 1),
     "stem_strided_in_time": ((1, 7, 12, 12, 3), (7, 7, 7), 16, (2, 2, 2), ((2, 3),) * 3, 1),
     "small_stem": ((1, 3, 12, 12, 3), (1, 3, 3), 8, (1, 2, 2), (0, 1, 1), 1),
