@@ -1,7 +1,7 @@
 """Scaled dot-product attention, its form chosen for the platform that a program is compiled for.
 
     CUDA   cuDNN's flash attention where it is legal (16-bit floats, head size a multiple of 8 up to
-           128) and compiles on this machine; else as in the last line
+           128, no bias) and compiles on this machine; else as in the last line
     CPU    a loop over heads, some hundred queries at a time, so that scores stay in the cache
     else   jax.nn.dot_product_attention as XLA compiles it
 
@@ -16,6 +16,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 log = logging.getLogger("jaxvid")
 
@@ -26,23 +27,39 @@ CUDNN_DTYPES = ("bfloat16", "float16")
 
 
 def dot_product_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, *, scale: float | None = None
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    scale: float | None = None,
+    bias: jax.Array | None = None,
+    causal: bool = False,
 ) -> jax.Array:
-    """softmax(query·keyᵀ·scale)·value, head by head.
+    """softmax(query·keyᵀ·scale + bias)·value, head by head.
 
     query: (N, L, H, D); key, value: (N, S, H, D); all of one float dtype -> (N, L, H, D) of it.
-    scale: 1/sqrt(D) when None. Raises ValueError when shapes or dtypes do not fit together.
+    scale: 1/sqrt(D) when None. bias: float, (N, H, L, S) or 1 for any of them; has a gradient. causal: query i
+    sees the keys 0 … i only. Raises ValueError when shapes or dtypes do not fit together.
     """
-    _check(query, key, value)
+    _check(query, key, value, bias)
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
-    short = query.shape[1] * key.shape[1] <= SHORT
-    xla = functools.partial(_library, "xla", scale)
-    forms = {"cpu": functools.partial(_all_heads if short else _head_by_head, scale)}
-    if _cudnn_takes(query.dtype, query.shape[-1]):
-        forms["cuda"] = functools.partial(_library, "cudnn", scale)
-    return jax.lax.platform_dependent(
-        query, key, value, default=xla if short else jax.checkpoint(xla), **forms
-    )
+    length, size = query.shape[1], key.shape[1]
+    short = length * size <= SHORT
+    if bias is not None:
+        bias = jnp.broadcast_to(bias, (*bias.shape[:2], length, size))
+    arrays = (query, key, value) if bias is None else (query, key, value, bias)
+    xla = functools.partial(_library, "xla", scale, causal)
+    if short:
+        cpu = functools.partial(_all_heads, scale, causal)
+    elif bias is None and not causal:
+        cpu = functools.partial(_head_by_head, scale)
+    else:
+        cpu = functools.partial(_biased_head_by_head, scale, causal)
+    forms = {"cpu": cpu}
+    if bias is None and _cudnn_takes(query.dtype, query.shape[-1]):
+        forms["cuda"] = functools.partial(_library, "cudnn", scale, causal)
+    default = xla if short else jax.checkpoint(xla)
+    return jax.lax.platform_dependent(*arrays, default=default, **forms)
 
 
 def attention_path(dtype, head_dim: int) -> str:
@@ -53,7 +70,7 @@ def attention_path(dtype, head_dim: int) -> str:
     return "cpu" if platform == "cpu" else "xla"
 
 
-def _check(query, key, value) -> None:
+def _check(query, key, value, bias) -> None:
     shapes = f"query {query.shape}, key {key.shape}, value {value.shape}"
     if query.ndim != 4 or key.ndim != 4 or value.shape != key.shape:
         raise ValueError(f"attention got {shapes}; expected (N, L, H, D) and twice (N, S, H, D)")
@@ -62,21 +79,64 @@ def _check(query, key, value) -> None:
     if not query.dtype == key.dtype == value.dtype:
         dtypes = f"{query.dtype}, {key.dtype}, {value.dtype}"
         raise ValueError(f"attention got {dtypes} for query, key, value; cast them to one dtype")
+    if bias is not None:
+        (n, length, heads, _), size = query.shape, key.shape[1]
+        if bias.ndim != 4 or any(
+            b not in (full, 1) for b, full in zip(bias.shape, (n, heads, length, size), strict=True)
+        ):
+            raise ValueError(
+                f"attention got a bias of shape {bias.shape} with {shapes}; expected "
+                f"({n}, {heads}, {length}, {size}) with 1 wherever it is the same for all"
+            )
 
 
-def _library(implementation: str, scale: float, query, key, value):
+def _library(implementation: str, scale: float, causal: bool, query, key, value, bias=None):
+    bias = None if bias is None else bias.astype(query.dtype)
     return jax.nn.dot_product_attention(
-        query, key, value, scale=scale, implementation=implementation
+        query, key, value, bias, scale=scale, is_causal=causal, implementation=implementation
     )
 
 
 # --- CPU ----------------------------------------------------------------------------------------
 
 
-def _all_heads(scale: float, query, key, value):
+def _all_heads(scale: float, causal: bool, query, key, value, bias=None):
     q, k, v = (jnp.swapaxes(x.astype(jnp.float32), 1, 2) for x in (query, key, value))
-    weights = jax.nn.softmax(_dot(q * scale, k, "qd,kd->qk"), axis=-1)
-    return jnp.swapaxes(_dot(weights, v, "qk,kd->qd"), 1, 2).astype(query.dtype)
+    return jnp.swapaxes(_plain(scale, causal, 0, q, k, v, bias), 1, 2).astype(query.dtype)
+
+
+def _plain(scale: float, causal: bool, first: int, query, key, value, bias):
+    """The formula itself for (…, L, D), in float32; `first`: which query of all the first one is."""
+    scores = _dot(query * scale, key, "qd,kd->qk")
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
+    if causal:
+        rows = first + jnp.arange(scores.shape[-2])[:, None]
+        scores = jnp.where(jnp.arange(scores.shape[-1]) <= rows, scores, -jnp.inf)
+    return _dot(jax.nn.softmax(scores, axis=-1), value, "qk,kd->qd")
+
+
+def _biased_head_by_head(scale: float, causal: bool, query, key, value, bias=None):
+    """Weights are computed again for the gradient, a head at a time."""
+    heads = [x.astype(jnp.float32) for x in _heads_first(query, key, value)]
+    own = bias is not None and bias.shape[1] > 1
+    shared = None if bias is None or own else bias[:, 0]
+
+    @jax.checkpoint
+    def head(arrays):
+        query, key, value, *rest = arrays
+        added = rest[0] if rest else shared
+        queries = _chunks(query)
+        biases = [None] * len(queries) if added is None else _chunks(added)
+        firsts = np.cumsum([0] + [q.shape[-2] for q in queries])[:-1].tolist()
+        parts = [
+            _plain(scale, causal, first, q, key, value, b)
+            for first, q, b in zip(firsts, queries, biases, strict=True)
+        ]
+        return jnp.concatenate(parts, axis=-2)
+
+    out = jax.lax.map(head, (*heads, jnp.moveaxis(bias, 1, 0)) if own else tuple(heads))
+    return jnp.moveaxis(out, 0, 2).astype(query.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -175,7 +235,7 @@ def _try_cudnn() -> bool:
     )
 
     def total(query, key, value):
-        return jnp.sum(_library("cudnn", 1.0, query, key, value).astype(jnp.float32))
+        return jnp.sum(_library("cudnn", 1.0, False, query, key, value).astype(jnp.float32))
 
     try:
         jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(x, x, x).compile()

@@ -63,6 +63,48 @@ def test_large_scores_do_not_overflow(looped):
     assert all(bool(jnp.isfinite(x).all()) for x in got)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("bias", [None, (2, 3, 9, 11), (1, 3, 9, 11), (2, 1, 9, 11), (1, 1, 1, 11)])
+@pytest.mark.parametrize("short", [True, False])
+def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, short, bias, causal):
+    if not short:
+        monkeypatch.setattr(attention, "SHORT", 0)
+        monkeypatch.setattr(attention, "CHUNK_QUERIES", 4)
+    *inputs, gradient = arrays(2, 9, 11, 3, 8)
+    if bias:
+        inputs.append(jnp.asarray(np.random.default_rng(1).standard_normal(bias, np.float32)))
+
+    def run(attend, *inputs):
+        def call(query, key, value, bias=None):
+            if bias is not None and attend is jax.nn.dot_product_attention:
+                bias = jnp.broadcast_to(bias, (*bias.shape[:2], 9, 11))
+            causality = "causal" if attend is dot_product_attention else "is_causal"
+            return attend(query, key, value, bias=bias, **{causality: causal})
+
+        out, pull = jax.vjp(call, *inputs)
+        return out, *pull(gradient)
+
+    got = jax.jit(functools.partial(run, dot_product_attention))(*inputs)
+    assert_close(got, run(jax.nn.dot_product_attention, *inputs))
+
+
+def test_a_bias_keeps_a_float32_softmax_and_the_dtype():
+    inputs = [x.astype(jnp.bfloat16) for x in arrays(1, 6, 6, 2, 8)[:3]]
+    bias = jnp.linspace(-2.0, 2.0, 36).reshape(1, 1, 6, 6)
+    got = dot_product_attention(*inputs, bias=bias)
+    wide = [x.astype(jnp.float32) for x in inputs]
+    expected = jax.nn.dot_product_attention(*wide, bias=bias)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(np.float32), expected, atol=0.01, rtol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 2, 4, 5), (2, 2, 4, 4)])
+def test_a_bias_of_another_shape(shape):
+    query, key, value, _ = arrays(2, 4, 5, 2, 8)
+    with pytest.raises(ValueError, match=r"bias of shape .*expected \(2, 2, 4, 5\) with 1"):
+        dot_product_attention(query, key, value, bias=jnp.zeros(shape))
+
+
 def test_under_vmap_scan_and_remat(looped):
     query, key, value, gradient = arrays(3, 6, 6, 2, 8)
 
