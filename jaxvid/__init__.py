@@ -7,7 +7,12 @@ The names below are looked up when first used: importing jaxvid alone imports ne
 """
 
 import importlib
+import os
 from typing import Any
+
+from jaxvid.core import xla_flags
+
+xla_flags.set_flags(os.environ)
 
 __version__ = "0.1.0"
 __all__ = [

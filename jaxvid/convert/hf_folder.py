@@ -44,7 +44,7 @@ def read(path: str | Path) -> HfFolder:
 
 
 def class_names(config: dict[str, Any]) -> list[str] | None:
-    """The names in `id2label`, by index; None where there are none but the placeholders LABEL_0, ….
+    """The names in `id2label`, by index; None where there are none but the stand-ins LABEL_0, ….
 
     Raises ConversionError when the indices are not 0..n-1.
     """

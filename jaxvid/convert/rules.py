@@ -28,17 +28,17 @@ from typing import Any
 
 from jaxvid.convert.layout import SAME, Layout, Operation, Split
 
-_PLACEHOLDER = re.compile(r"\{(\w+?)([+-]\d+)?(?::([^{}]+))?\}")
+_WILDCARD = re.compile(r"\{(\w+?)([+-]\d+)?(?::([^{}]+))?\}")
 Binding = tuple[tuple[str, str], ...]
 
 
 class Pattern:
-    """A key or path with placeholders; `match` finds what they stand for, `fill` puts it back."""
+    """A key or path with wildcards; `match` finds what they stand for, `fill` puts it back."""
 
     def __init__(self, text: str, regexes: Mapping[str, str]):
         self.text, self.shifts = text, {}
         expression, end = "", 0
-        for found in _PLACEHOLDER.finditer(text):
+        for found in _WILDCARD.finditer(text):
             name, shift, _ = found.groups()
             expression += re.escape(text[end : found.start()])
             if name in self.shifts:
@@ -50,7 +50,7 @@ class Pattern:
         self._regex = re.compile(expression + re.escape(text[end:]))
 
     def match(self, word: str) -> Binding | None:
-        """What each placeholder stands for when the pattern is this word, else None."""
+        """What each wildcard stands for when the pattern is this word, else None."""
         found = self._regex.fullmatch(word)
         if not found:
             return None
@@ -63,24 +63,24 @@ class Pattern:
         return tuple(sorted(values.items()))
 
     def fill(self, binding: Binding) -> str:
-        """The word for these values of the placeholders."""
+        """The word for these values of the wildcards."""
         values = dict(binding)
-        return _PLACEHOLDER.sub(
+        return _WILDCARD.sub(
             lambda m: str(int(values[m[1]]) + int(m[2])) if m[2] else values[m[1]], self.text
         )
 
 
 def patterns(*texts: str) -> list[Pattern]:
-    """Patterns that share their placeholders: a regular expression is given once, anywhere."""
+    """Patterns that share their wildcards: a regular expression is given once, anywhere."""
     regexes: dict[str, str] = {}
     for text in texts:
-        for name, _, regex in _PLACEHOLDER.findall(text):
+        for name, _, regex in _WILDCARD.findall(text):
             if regex and regexes.get(name, regex) != regex:
                 raise ValueError(f"{{{name}}} has two meanings in {texts}")
             regexes[name] = regex or regexes.get(name, "")
     made = [Pattern(t, {name: regex or r"\d+" for name, regex in regexes.items()}) for t in texts]
     if any(set(p.shifts) != set(regexes) for p in made):
-        raise ValueError(f"every placeholder must stand in each of {texts}")
+        raise ValueError(f"every wildcard must stand in each of {texts}")
     return made
 
 

@@ -30,10 +30,9 @@ from jaxvid.nn.inception import (
     Parts,
     Triple,
     reach,
-    window_mean,
 )
 from jaxvid.nn.linear import Dense
-from jaxvid.nn.pool import global_mean
+from jaxvid.nn.pool import global_mean, window_mean
 
 VARIANTS = {
     "test": {

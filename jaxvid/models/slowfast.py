@@ -24,7 +24,7 @@ from jaxvid.core import lookup
 from jaxvid.nn.clip_shape import check_clip
 from jaxvid.nn.conv import Conv
 from jaxvid.nn.linear import Dense
-from jaxvid.nn.pool import global_mean
+from jaxvid.nn.pool import global_mean, window_mean
 from jaxvid.nn.resnet3d import (
     DEPTHS,
     EXPANSION,
@@ -38,7 +38,6 @@ from jaxvid.nn.resnet3d import (
     norm_of,
     per_stage,
     repeat,
-    window_mean,
 )
 
 # In "50_50" only as many blocks of stage 3 see other frames as a network of depth 50 has there.

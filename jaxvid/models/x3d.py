@@ -22,8 +22,8 @@ from jaxvid.core import lookup
 from jaxvid.nn.clip_shape import check_clip
 from jaxvid.nn.conv import HE_FAN_OUT, Conv
 from jaxvid.nn.linear import Dense
-from jaxvid.nn.pool import global_mean
-from jaxvid.nn.resnet3d import HEAD_INIT, Norm, norm_of, window_mean
+from jaxvid.nn.pool import global_mean, window_mean
+from jaxvid.nn.resnet3d import HEAD_INIT, Norm, norm_of
 
 VARIANTS = {
     "test": {

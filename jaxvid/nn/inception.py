@@ -193,18 +193,3 @@ def reach(strides: Sequence[Triple]) -> tuple[int, int]:
     """(frames, pixels a side) of the input that become one place of the last map."""
     time, height, width = (math.prod(axis) for axis in zip(*strides, strict=True))
     return time, max(height, width)
-
-
-def window_mean(x: jax.Array, window: Sequence[int | None] | None) -> jax.Array:
-    """x (N, T, H, W, C) -> (N, t, h, w, C) float32: the mean over a window at every place it has.
-
-    None, for an axis or for all, and whatever is more than the map has: the whole axis.
-    """
-    x = x.astype(jnp.float32)
-    for axis, length in enumerate(window or (None,) * 3, 1):
-        size = x.shape[axis]
-        length = min(length or size, size)
-        places = size - length + 1
-        parts = [jax.lax.slice_in_dim(x, i, i + places, axis=axis) for i in range(length)]
-        x = sum(parts) / length
-    return x

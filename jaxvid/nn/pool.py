@@ -50,6 +50,17 @@ def global_mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x.astype(jnp.float32), axis=tuple(range(1, x.ndim - 1)))
 
 
+def window_mean(x: jax.Array, window: Sequence[int | None] | None) -> jax.Array:
+    """x (N, *spatial, C) -> (N, *spatial', C) float32: the mean over a window at every place it has.
+
+    None, for an axis or for all, and whatever is more than the map has: the whole axis.
+    """
+    sizes = x.shape[1:-1]
+    asked = window or (None,) * len(sizes)
+    cut = tuple(min(w or size, size) for w, size in zip(asked, sizes, strict=True))
+    return average_pool(x.astype(jnp.float32), cut)
+
+
 def _resolve(x, window, strides, padding):
     if x.ndim != len(window) + 2:
         raise ValueError(

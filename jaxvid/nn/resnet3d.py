@@ -21,7 +21,7 @@ from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.clip_shape import check_clip
 from jaxvid.nn.conv import Conv
 from jaxvid.nn.linear import Dense
-from jaxvid.nn.pool import average_pool, global_mean, max_pool
+from jaxvid.nn.pool import global_mean, max_pool, window_mean
 
 Triple = tuple[int, int, int]  # of the axes T, H, W
 Norm = Callable[..., BatchNorm]  # norm(name=…, scale_init=…) makes a BatchNorm
@@ -293,17 +293,6 @@ def per_stage(model: nn.Module, *fields: str) -> list[tuple]:
                 f"stage_sizes={sizes} has {len(sizes)} stages: give one value a stage"
             )
     return list(zip(range(len(sizes)), sizes, *(getattr(model, n) for n in fields), strict=True))
-
-
-def window_mean(x: jax.Array, window: Sequence[int] | None) -> jax.Array:
-    """x (N, T, H, W, C) -> (N, t, h, w, C) float32, the means of all places of the window.
-
-    None: of the whole map, as along an axis that is shorter than the window.
-    """
-    x = x.astype(jnp.float32)
-    sizes = x.shape[1:-1]
-    cut = sizes if window is None else tuple(map(min, window, sizes))
-    return jnp.mean(x, (1, 2, 3), keepdims=True) if cut == sizes else average_pool(x, cut)
 
 
 def classify(

@@ -5,7 +5,7 @@ from jaxvid.convert import apply, rules
 from jaxvid.convert.rules import Rule, Waive, patterns
 
 
-def test_placeholders_mean_the_same_on_both_sides():
+def test_wildcards_mean_the_same_on_both_sides():
     key, path = patterns("layer.{i}.{p:query|key}.weight", "block_{i}/{p}/kernel")
     binding = key.match("layer.12.query.weight")
     assert path.fill(binding) == "block_12/query/kernel"
@@ -22,7 +22,7 @@ def test_counts_can_be_shifted():
     assert key.match("blocks.0.0.conv") is None
 
 
-def test_a_placeholder_can_repeat():
+def test_a_wildcard_can_repeat():
     (key,) = patterns("a{i}.b{i}")
     assert key.match("a3.b3") and key.match("a3.b4") is None
 
@@ -30,9 +30,9 @@ def test_a_placeholder_can_repeat():
 def test_wrong_patterns_are_refused():
     with pytest.raises(ValueError, match="two meanings"):
         patterns("{p:a|b}", "{p:a|c}")
-    with pytest.raises(ValueError, match="every placeholder must stand in each"):
+    with pytest.raises(ValueError, match="every wildcard must stand in each"):
         patterns("layer.{i}.w", "w")
-    with pytest.raises(ValueError, match="every placeholder"):
+    with pytest.raises(ValueError, match="every wildcard"):
         _ = Rule(("layer.{i}.w",), ("w",)).key_patterns
 
 

@@ -12,8 +12,7 @@ import pytest
 import jaxvid
 from jaxvid.core.errors import UnknownNameError
 from jaxvid.models import i3d
-from jaxvid.nn.inception import window_mean
-from jaxvid.nn.pool import max_pool
+from jaxvid.nn.pool import max_pool, window_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check

@@ -11,8 +11,7 @@ import pytest
 
 from jaxvid.core.tree import flatten
 from jaxvid.models import s3d
-from jaxvid.nn.inception import window_mean
-from jaxvid.nn.pool import max_pool
+from jaxvid.nn.pool import max_pool, window_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check

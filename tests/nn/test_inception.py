@@ -18,7 +18,6 @@ from jaxvid.nn.inception import (
     SeparableConv,
     Unit,
     reach,
-    window_mean,
 )
 
 PLAIN = Parts(BatchNorm)
@@ -150,24 +149,3 @@ def test_there_is_no_pool_where_nothing_strides_and_widths_have_a_floor():
 def test_how_much_of_the_input_is_one_place():
     assert reach(STRIDES) == (8, 32)
     assert reach(((2, 1, 3), (2, 2, 2))) == (4, 6)
-
-
-def test_the_mean_over_a_window_at_every_place():
-    x = np.random.default_rng(0).standard_normal((2, 5, 4, 3, 2), dtype=np.float32)
-    got = np.asarray(window_mean(x, (2, 3, 7)))
-    assert got.shape == (2, 4, 2, 1, 2)
-    for t in range(4):
-        for h in range(2):
-            expected = x[:, t : t + 2, h : h + 3].mean((1, 2, 3))
-            np.testing.assert_allclose(got[:, t, h, 0], expected, atol=1e-6)
-    whole = x.mean((1, 2, 3), keepdims=True)
-    for window in (None, (5, 4, 3), (9, 9, 9), (None, None, None)):
-        np.testing.assert_allclose(window_mean(x, window), whole, atol=1e-6)
-    assert window_mean(x, (2, None, None)).shape == (2, 4, 1, 1, 2)
-    assert window_mean(jnp.asarray(x, jnp.bfloat16), None).dtype == jnp.float32
-
-
-def test_the_mean_over_windows_has_a_gradient_under_jit():
-    x = np.ones((1, 4, 2, 2, 1), np.float32)
-    gradient = jax.jit(jax.grad(lambda x: window_mean(x, (2, 7, 7)).sum()))(x)
-    np.testing.assert_allclose(gradient[0, :, 0, 0, 0], np.array([1, 2, 2, 1]) / 8, atol=1e-6)

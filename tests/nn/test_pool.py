@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvid.nn.pool import average_pool, global_mean, max_pool
+from jaxvid.nn.pool import average_pool, global_mean, max_pool, window_mean
 
 # Compiles five times as fast; what is computed stays.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -152,3 +152,24 @@ def test_global_mean_is_float32():
     mean = global_mean(jnp.full((2, 3, 4, 5, 6), 2.0, jnp.bfloat16))
     assert mean.shape == (2, 6) and mean.dtype == jnp.float32
     np.testing.assert_array_equal(mean, 2.0)
+
+
+def test_the_mean_over_a_window_at_every_place():
+    x = np.random.default_rng(0).standard_normal((2, 5, 4, 3, 2), dtype=np.float32)
+    got = np.asarray(window_mean(x, (2, 3, 7)))
+    assert got.shape == (2, 4, 2, 1, 2)
+    for t in range(4):
+        for h in range(2):
+            expected = x[:, t : t + 2, h : h + 3].mean((1, 2, 3))
+            np.testing.assert_allclose(got[:, t, h, 0], expected, atol=1e-6)
+    whole = x.mean((1, 2, 3), keepdims=True)
+    for window in (None, (5, 4, 3), (9, 9, 9), (None, None, None)):
+        np.testing.assert_allclose(window_mean(x, window), whole, atol=1e-6)
+    assert window_mean(x, (2, None, None)).shape == (2, 4, 1, 1, 2)
+    assert window_mean(jnp.asarray(x, jnp.bfloat16), None).dtype == jnp.float32
+
+
+def test_the_mean_over_windows_has_a_gradient_under_jit():
+    x = np.ones((1, 4, 2, 2, 1), np.float32)
+    gradient = jax.jit(jax.grad(lambda x: window_mean(x, (2, 7, 7)).sum()))(x)
+    np.testing.assert_allclose(gradient[0, :, 0, 0, 0], np.array([1, 2, 2, 1]) / 8, atol=1e-6)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvid.nn import resnet3d
 from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.resnet3d import Backbone, Block, Factored, Layer, Stage, basic, bottleneck, repeat
 
@@ -118,15 +117,3 @@ def test_an_odd_last_frame_is_left_out_of_the_maximum():
     init = functools.partial(backbone(temporal_pool=True).init_with_output, train=False)
     y, _ = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 5, 8, 8, 3), "float32"))
     assert y.shape[1] == 1  # 5 -> 2 -> 1
-
-
-def test_a_window_is_the_whole_map_where_that_is_smaller():
-    whole = X.mean((1, 2, 3), keepdims=True)
-    for window in (None, (9, 9, 9), (5, 8, 6)):
-        np.testing.assert_allclose(resnet3d.window_mean(X, window), whole, atol=1e-6)
-
-
-def test_a_smaller_window_slides_and_the_mean_of_its_places_counts():
-    y = resnet3d.window_mean(X, (9, 7, 5))
-    assert y.shape == (2, 1, 2, 2, 4) and y.dtype == jnp.float32
-    np.testing.assert_allclose(y[:, 0, 1, 0], X[:, :, 1:8, 0:5].mean((1, 2, 3)), atol=1e-6)

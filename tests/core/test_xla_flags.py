@@ -1,0 +1,54 @@
+"""The flag is set for versions that know it, once, and never against the user's own."""
+
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from jaxvid.core import xla_flags
+
+
+@pytest.mark.parametrize("version", xla_flags.VERSIONS)
+@pytest.mark.parametrize("given", ["", "--xla_cpu_multi_thread_eigen=true"])
+def test_the_flag_joins_what_is_there(monkeypatch, version, given):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    environ = {"XLA_FLAGS": given} if given else {}
+    xla_flags.set_flags(environ)
+    assert environ["XLA_FLAGS"].split() == [*given.split(), xla_flags.FLAG]
+    xla_flags.set_flags(environ)
+    assert environ["XLA_FLAGS"].count(xla_flags.NAME) == 1
+
+
+def test_the_users_own_value_stays(monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: xla_flags.VERSIONS[0])
+    environ = {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
+    xla_flags.set_flags(environ)
+    assert environ == {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
+
+
+def test_other_versions_and_no_jaxlib_change_nothing(monkeypatch):
+    environ = {}
+    monkeypatch.setattr(metadata, "version", lambda name: "0.7.0")
+    xla_flags.set_flags(environ)
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    xla_flags.set_flags(environ)
+    assert environ == {}
+
+
+def test_jax_starts_with_it_and_runs_convolutions_by_eigen():
+    program = """
+import jaxvid, jax, jax.numpy as jnp
+from jax import lax
+numbers = ("NHWC", "HWIO", "NHWC")
+conv = jax.jit(lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=numbers))
+text = conv.lower(jnp.ones((2, 8, 8, 32)), jnp.ones((3, 3, 32, 32))).compile().as_text()
+assert "convolution(" in text and "ynn" not in text, text
+"""
+    environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environ, timeout=120)
