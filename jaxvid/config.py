@@ -116,7 +116,7 @@ def default() -> ConfigDict:
     mesh.tensor = 1  # devices over which heads and hidden units are divided; data takes the rest
 
     c.init = init = ConfigDict()
-    init.checkpoint = ""  # a Hugging Face folder, weights file, or workdir of one's own pretraining
+    init.checkpoint = ""  # a Hugging Face folder or id, weights file, or workdir of one's own pretraining
     init.arch = ""  # what a bare weights file holds, e.g. "videomae/pretrain"
 
     c.eval = evaluation = ConfigDict()
