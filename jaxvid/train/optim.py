@@ -68,6 +68,10 @@ def decay_mask(params) -> dict:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
+# What comes before the first block.
+BELOW = r"patch_embed|pos_embed|position|(cls|class|bottleneck)_token|conv_embed|token_embed|/stem"
+
+
 def layer_scales(params, decay: float) -> dict:
     """For each leaf decay^(layers above it): embeddings and stems the lowest, heads and final norms 1.
 
@@ -91,7 +95,7 @@ def layer_scales(params, decay: float) -> dict:
             return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
         if block := _block(path):
             return np.float32(decay ** (depth - number[block]))
-        below = re.search(r"patch_embed|pos_embed|cls_token|conv_embed|token_embed|/stem", path)
+        below = re.search(BELOW, path)
         return np.float32(decay ** (depth + 1) if below else 1.0)
 
     return jax.tree_util.tree_map_with_path(one, params)

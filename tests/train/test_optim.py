@@ -65,6 +65,13 @@ def test_layer_scales_by_hand_in_both_layouts():
         layer_scales({"head": {"kernel": jnp.ones((2, 2))}}, 0.5)
 
 
+@pytest.mark.parametrize("name", ["position_embedding", "class_token", "bottleneck_token"])
+def test_tables_and_tokens_stand_below_the_blocks(name):
+    encoder = {name: jnp.ones((1, 8)), **PARAMS["encoder"], "final": {"scale": jnp.ones(8)}}
+    scales = layer_scales({"encoder": encoder}, 0.5)["encoder"]
+    assert scales[name] == 0.125 and scales["final"]["scale"] == 1.0
+
+
 def test_layers_are_counted_through_the_stages():
     ones = jnp.ones((2, 2))
     backbone = {
