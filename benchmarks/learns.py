@@ -30,8 +30,13 @@ BLIND_AT_MOST, TEMPORAL_AT_LEAST = 0.58, 0.85
 
 def classifiers() -> list[str]:
     """All models that have classes."""
-    names = lookup.names("model")
-    return [n for n in names if "num_classes" in lookup.module("model", n).MODULE.__annotations__]
+
+    def has_classes(name):
+        return {"num_classes", "class_texts"} & lookup.module(
+            "model", name
+        ).MODULE.__annotations__.keys()
+
+    return [name for name in lookup.names("model") if has_classes(name)]
 
 
 def parameters(name: str) -> int:

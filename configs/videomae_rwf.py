@@ -9,13 +9,14 @@ Where the weights come from is init.checkpoint:
     from your own pretraining   --config.init.checkpoint=WORKDIR of configs/videomae_pretrain_rwf.py
     from scratch                leave it empty; expect far less from 1,600 clips
 
-The argument after the colon is the size: B (default), S, L, H for accelerators; `laptop` is a small
+The argument after the colon is the size: B (default), S, L, H, g (VideoMAE V2's ViT-giant, from a file with
+--config.init.arch=videomaev2/finetune) for accelerators; `laptop` is a small
 model on 8 × 96² for CPUs; `test` is for seconds. A course's own VideoMAE-B reached 91.3 % here.
 """
 
 from jaxvid.config import default
 
-SIZES = ("B", "S", "L", "H", "laptop", "test")
+SIZES = ("B", "S", "L", "H", "g", "laptop", "test")
 
 
 def get_config(arg="B"):
@@ -55,9 +56,9 @@ def get_config(arg="B"):
     c.eval.final_clips = 2
     c.eval.final_crops = 3
 
-    if arg in ("S", "L", "H"):
+    if arg in ("S", "L", "H", "g"):
         c.model.variant = arg
-    if arg in ("L", "H"):
+    if arg in ("L", "H", "g"):
         c.model.overrides.remat = True
         c.model.overrides.drop_path_rate = 0.2
     if arg == "laptop":

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxvid.convert import hub
 from jaxvid.core import lookup
 from jaxvid.core.batch import FLOW, LABEL, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import DatasetIndex
+from jaxvid.data import text
 from jaxvid.data.pipeline import (
     BatchIterator,
     EvaluationBatches,
@@ -146,6 +148,38 @@ class Task:
     evaluate_step: Callable
     draw_step: Callable | None
     batch_statistics: Callable | None
+
+
+def name_classes(c: ConfigDict, class_names: Sequence[str]) -> None:
+    """Gives a model that compares with texts (field class_texts) the tokens of its classes, in
+    model.overrides, by the tokenizer that lies with init.checkpoint; other models stay as they are.
+
+    Says aloud when there is no tokenizer. Raises ConfigError for another number of class_words.
+    """
+    fields = lookup.module("model", c.model.name).MODULE.__dataclass_fields__
+    words = tuple(c.model.class_words) or tuple(class_names)
+    if "class_texts" not in fields or c.model.overrides.get("class_texts"):
+        return
+    if "num_classes" in fields and c.objective.name != "contrast":
+        return  # its classes are those of a head
+    if len(words) != len(class_names):
+        raise ConfigError(
+            f"model.class_words has {len(words)} texts for {len(class_names)} classes "
+            f"({', '.join(class_names[:5])}): give one for each, in this order"
+        )
+    folder = hub.resolve(c.init.checkpoint) if c.init.checkpoint else None
+    if folder is None or not text.has_tokenizer(folder):
+        log.warning(
+            "%s: no tokenizer in init.checkpoint=%r: each class is a word without meaning, learned from "
+            "scratch; a folder of the Hugging Face hub has one",
+            *(c.model.name, c.init.checkpoint),
+        )
+        return
+    variant = lookup.module("model", c.model.name).VARIANTS[c.model.variant]
+    length = variant.get("context_length", fields["context_length"].default)
+    ids = text.trim(*text.load(folder, context_length=length)(words))
+    c.model.overrides.class_texts = tuple(tuple(row) for row in ids.tolist())
+    log.info("classes in words: %s", ", ".join(words))
 
 
 def task(c: ConfigDict, num_classes: int) -> Task:

@@ -82,6 +82,8 @@ def default() -> ConfigDict:
     # bfloat16 products are slow. Parameters are float32 in any case.
     model.dtype = "auto"
     model.overrides = ConfigDict()  # any field of the module, e.g. drop_path_rate
+    # For models that compare with texts: those of the classes, in their order; () is their names.
+    model.class_words = ()
 
     c.objective = objective = ConfigDict()
     objective.name = "classify"  # a file of jaxvid/objectives
@@ -116,7 +118,9 @@ def default() -> ConfigDict:
     mesh.tensor = 1  # devices over which heads and hidden units are divided; data takes the rest
 
     c.init = init = ConfigDict()
-    init.checkpoint = ""  # a Hugging Face folder or id, weights file, or workdir of one's own pretraining
+    init.checkpoint = (
+        ""  # a Hugging Face folder or id, weights file, or workdir of one's own pretraining
+    )
     init.arch = ""  # what a bare weights file holds, e.g. "videomae/pretrain"
 
     c.eval = evaluation = ConfigDict()

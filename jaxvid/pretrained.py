@@ -47,6 +47,7 @@ from jaxvid.core import lookup
 from jaxvid.core.errors import ConfigError, ConversionError, nearest
 from jaxvid.core.files import plain
 from jaxvid.core.tree import flatten
+from jaxvid.data import text
 from jaxvid.nn.transformer import stack_layers, unstack_layers
 
 log = logging.getLogger("jaxvid")
@@ -235,7 +236,7 @@ def save_pretrained(
 
     variables: {"params": …, …}, arrays. info: of `from_pretrained`, or {"preprocessing": …,
     "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std; "fresh" is
-    kept, so empty it after training. arch: whose keys the weights get, which is returned; None:
+    kept, so empty it after training; the tokenizer of a model of texts is copied from info["source"]. arch: whose keys the weights get, which is returned; None:
     Hugging Face's where it has the model, else "jaxvid". Written whole or not at all. Raises
     FileExistsError when the folder holds anything but an earlier export, ConfigError when info
     lacks the preprocessing, ConversionError when the format cannot express the model.
@@ -243,7 +244,12 @@ def save_pretrained(
     arch = arch or getattr(_table(model_name(model)), "EXPORT", source.NATIVE)
     made, description = _written(model, variables, info, arch)
     config = writing.hf_config(made, arch, info.get("class_names"))
-    export_folder.write(path, description, made.state, config)
+    beside = (
+        text.files(info.get("source", {}).get("path", ""))
+        if "class_texts" in _fields(model)
+        else []
+    )
+    export_folder.write(path, description, made.state, config, beside)
     return arch
 
 
@@ -414,8 +420,9 @@ def _info(
 ) -> dict:
     own_head = not source.heads(report.fresh)
     told = dict(checkpoint.info.get("preprocessing") or {})
-    if name != checkpoint.model and clip[0] != checkpoint.clip[0]:  # of images, now of clips
-        told["num_frames"] = getattr(model, "num_frames", clip[0])
+    asked = getattr(model, "num_frames", None) or clip[0]
+    if asked != checkpoint.clip[0]:  # of images and now of clips, or with tables for other frames
+        told["num_frames"] = asked
     return {
         **checkpoint.info,
         "preprocessing": told,
@@ -460,6 +467,10 @@ def _check_fields(module, name: str, overrides) -> None:
             f"model {name!r} has no field {wrong[0]!r}.{nearest(wrong[0], known)} "
             f"Known: {', '.join(known)}."
         )
+
+
+def _fields(model: nn.Module) -> list[str]:
+    return [f.name for f in dataclasses.fields(model) if f.init]
 
 
 def _arguments(model: nn.Module) -> dict[str, Any]:

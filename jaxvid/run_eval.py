@@ -50,6 +50,7 @@ def make_setting(c: ConfigDict) -> Setting:
             f"{build.root(c)}: the splits {c.data.train_split!r} and {c.data.val_split!r} have other "
             f"classes: {train_index.class_names} and {val_index.class_names}"
         )
+    build.name_classes(c, train_index.class_names)
     task = build.task(c, train_index.num_classes)
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.convert import source
 from jaxvid.convert.apply import flatten_variables
-from jaxvid.convert.reading import Checkpoint
+from jaxvid.convert.reading import Checkpoint, tuples
 from jaxvid.core import lookup
 from jaxvid.core.errors import CheckpointError
 from jaxvid.ops.pixels import statistics
@@ -33,7 +33,7 @@ def read(path: str | Path, step: str = "last") -> Checkpoint:
     model, data = config["model"], config["data"]
     module = lookup.module("model", model["name"])
     arguments = lookup.variant(model["name"], module.VARIANTS, model["variant"])
-    arguments |= {k: tuple(v) if isinstance(v, list) else v for k, v in model["overrides"].items()}
+    arguments |= {name: tuples(value) for name, value in model["overrides"].items()}
     if "num_classes" in module.MODULE.__dataclass_fields__:
         arguments["num_classes"] = len(names)
     mean, std = statistics(data["statistics"])

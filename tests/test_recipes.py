@@ -34,8 +34,8 @@ def test_every_classifier_has_a_recipe_for_the_fights():
         n: lookup.module("model", n).MODULE.__dataclass_fields__ for n in lookup.names("model")
     }
     classifiers = {name for name, known in fields.items() if "num_classes" in known}
-    # `resnet` is what the models of frames start from.
-    assert {f"{name}_rwf.py" for name in classifiers - {"resnet"}} <= set(RECIPES)
+    # `resnet` and `vit` are what the models of frames and of clips start from.
+    assert {f"{name}_rwf.py" for name in classifiers - {"resnet", "vit"}} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", ["x3d", "cnn_lstm", "two_stream", "early_fusion"])

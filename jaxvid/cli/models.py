@@ -13,7 +13,7 @@ from jaxvid.metrics.multiply_adds import multiply_adds
 from jaxvid.ops.tube_mask import num_masked
 
 MASK_RATIO = 0.9
-ROW = "{:18s} {:10s} {:>10s} {:>9s}  {}"
+ROW = "{:18s} {:22s} {:>10s} {:>9s}  {}"
 
 
 def run(argv: Sequence[str]) -> int:

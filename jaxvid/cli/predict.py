@@ -104,7 +104,8 @@ def _predictions(args):
     told = info["preprocessing"]
     if args.labels is not None:
         names = [label.strip() for label in args.labels.split(",")]
-        zero_shot = ZeroShot(model, variables, text.load(path))
+        length = getattr(model, "context_length", text.CONTEXT_LENGTH)
+        zero_shot = ZeroShot(model, variables, text.load(path, context_length=length))
         classify = predictor.named_classes(zero_shot, names, TEMPLATES[args.templates], told, dtype)
     else:
         names = _class_names(model, info, path)
@@ -123,7 +124,7 @@ def _predictions(args):
 
 
 def _class_names(model, info, path: Path) -> list[str]:
-    count = getattr(model, "num_classes", None)
+    count = getattr(model, "num_classes", None) or len(getattr(model, "class_texts", None) or ())
     if not count:
         hint = "give --labels" if hasattr(model, "encode_text") else "fine-tune it first"
         raise ConfigError(f"{path}: {info['model']!r} has no classes of its own; {hint}")

@@ -7,8 +7,9 @@ config.json, preprocessor_config.json      where Hugging Face has the architectu
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,12 @@ def write(
     description: Mapping[str, Any],
     state: Mapping[str, Any],
     hf_config: Mapping[str, Any] | None = None,
+    beside: Sequence[Path] = (),
 ) -> None:
     """Writes the folder, whole or not at all.
 
-    hf_config: config.json, for architectures that Hugging Face has. Raises FileExistsError when the
+    hf_config: config.json, for architectures that Hugging Face has. beside: files to copy into it, as
+    those of a tokenizer. Raises FileExistsError when the
     folder has something else in it than an earlier export.
     """
     with new_folder(path) as folder:
@@ -71,6 +74,8 @@ def write(
             told = preprocessing.to_hf(description["info"]["preprocessing"], processor)
             write_json(folder / hf_folder.CONFIG, hf_config)
             write_json(folder / hf_folder.PREPROCESSOR, told)
+        for file in beside:
+            shutil.copyfile(file, folder / file.name)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+OFFSETTING = "VivitImageProcessor"  # subtracts 1 after rescaling, unless told not to
 
 
 def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     else:
         return {name: value for name, value in told.items() if value is not None}
     scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-    offset = 1.0 if config.get("offset", False) and config.get("do_rescale", True) else 0.0
+    offsets = config.get("offset", config.get("image_processor_type") == OFFSETTING)
+    offset = 1.0 if offsets and config.get("do_rescale", True) else 0.0
     # (pixel * scale - offset - mean) / std, said for pixel / 255
     told["mean"] = tuple(round((m + offset) / (255 * scale), 9) for m in mean)
     told["std"] = tuple(round(s / (255 * scale), 9) for s in std)
@@ -54,6 +56,7 @@ def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": [float(m) for m in preprocessing["mean"]],
         "image_std": [float(s) for s in preprocessing["std"]],
+        **({"offset": False} if processor == OFFSETTING else {}),
     }
 
 

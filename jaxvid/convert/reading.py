@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxvid.convert import export_folder, hf_folder, safetensors_file, source, weights_file
+from jaxvid.convert import (
+    export_folder,
+    flax_file,
+    hf_folder,
+    hub,
+    safetensors_file,
+    source,
+    weights_file,
+)
 from jaxvid.convert.rules import Entry
+from jaxvid.convert.shaped_source import complete_config, rules_for, rules_for_model
 from jaxvid.core.errors import ConfigError, ConversionError
 
 
@@ -50,19 +59,18 @@ def from_state(
 def from_path(
     path: str | Path, arch: str | None = None, config: Mapping[str, Any] | None = None
 ) -> Checkpoint:
-    """A Hugging Face folder, an export of jaxvid (folder or .safetensors), or a file of weights.
+    """A Hugging Face folder or id, an export of jaxvid (folder or .safetensors), a file of weights, or a
+    folder that Flax or Orbax left.
 
     arch: needed for a file that says nothing of itself; for a folder it may name the model to
     start, or a source whose keys the folder has. config: of the reference, for a file whose weights
     do not tell it. Raises FileNotFoundError, ConfigError when the
     arch is needed and absent, ConversionError when the checkpoint cannot be used.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such checkpoint (a folder or a file of weights)")
+    path = hub.resolve(path)
     if export_folder.is_export(path):
         return _from_export(path)
-    if path.is_dir():
+    if path.is_dir() and (hf_folder.is_hf_folder(path) or not flax_file.is_folder(path)):
         return _from_hf(path, arch)
     return _from_file(path, arch, config)
 
@@ -77,18 +85,21 @@ def _from_export(path: Path) -> Checkpoint:
 
 def _from_description(description: Mapping, state: Mapping, path: Path) -> Checkpoint:
     told = export_folder.check_description(description, path)
-    native = told["arch"] == source.NATIVE
+    arguments = {name: tuples(value) for name, value in told["arguments"].items()}
+    clip, entries = tuple(told["clip"]), source.NATIVE_ENTRIES
+    if told["arch"] != source.NATIVE:
+        entries = rules_for_model(source.find(told["arch"]).source, arguments, clip)
     return Checkpoint(
         model=told["model"],
-        arguments={name: _tuples(value) for name, value in told["arguments"].items()},
-        clip=tuple(told["clip"]),
-        entries=source.NATIVE_ENTRIES if native else source.find(told["arch"]).source.entries,
+        arguments=arguments,
+        clip=clip,
+        entries=entries,
         state=state,
         info={
             "class_names": None,
             "assumed": [],
             **told["info"],
-            "preprocessing": {n: _tuples(v) for n, v in told["info"]["preprocessing"].items()},
+            "preprocessing": {n: tuples(v) for n, v in told["info"]["preprocessing"].items()},
             **_origin(path, told["arch"]),
         },
     )
@@ -97,8 +108,8 @@ def _from_description(description: Mapping, state: Mapping, path: Path) -> Check
 def _from_hf(path: Path, arch: str | None) -> Checkpoint:
     if not hf_folder.is_hf_folder(path):
         raise ConversionError(
-            f"{path}: neither a Hugging Face folder (config.json with model_type and weights) nor an "
-            f"export of jaxvid ({export_folder.DESCRIPTION})"
+            f"{path}: neither a Hugging Face folder (config.json with model_type and weights), nor of Flax or "
+            f"Orbax, nor an export of jaxvid ({export_folder.DESCRIPTION})"
         )
     folder = hf_folder.read(path)
     if arch is not None and "/" in arch:
@@ -132,16 +143,18 @@ def _checkpoint(
     beside: Mapping[str, Any],
 ) -> Checkpoint:
     state = source.strip_all(state, found.source.prefixes, where)
+    shapes = {key: tuple(x.shape) for key, x in state.items()}
     if config is None:
         if found.source.guess is None:
             raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
         try:
-            config = found.source.guess({k: tuple(x.shape) for k, x in state.items()}, beside)
+            config = found.source.guess(shapes, beside)
         except KeyError as error:
             raise ConversionError(
                 f"{where}: not a checkpoint of {found.arch}: it has no {error.args[0]!r}. Its "
                 f"{len(state)} keys: {', '.join(list(state)[:5])}, …"
             ) from error
+    config = complete_config(found.source, config, shapes)
     clip = found.source.clip(config)
     known = dict(found.source.preprocessing(config))
     geometry = {"num_frames": clip[0], "size": clip[1]}
@@ -149,7 +162,7 @@ def _checkpoint(
         model=found.model,
         arguments=found.source.arguments(config),
         clip=clip,
-        entries=found.source.entries,
+        entries=rules_for(found.source, config),
         state=state,
         info={
             "class_names": hf_folder.class_names(dict(config)),
@@ -165,6 +178,6 @@ def _origin(path: str | Path, arch: str) -> dict[str, Any]:
     return {"source": {"path": str(path), "arch": arch}}
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """Lists of JSON as the tuples they were: fields of a module must be hashable."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value

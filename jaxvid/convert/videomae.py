@@ -84,6 +84,7 @@ def _hf_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "num_classes": num_labels(dict(config)),
         "pool": "mean" if config.get("use_mean_pooling", True) else "token",
         "fc_norm_eps": TORCH_EPS,
+        "cosine_attention": False,
     }
 
 
@@ -146,6 +147,7 @@ def original_blocks(key: str, path: str) -> tuple[Entry, ...]:
         *fused_heads(f"{key}.attn.qkv", f"{path}/attention"),
         leaf(f"{key}.attn.q_bias", f"{path}/attention/query/bias", "(h d) -> h d"),
         leaf(f"{key}.attn.v_bias", f"{path}/attention/value/bias", "(h d) -> h d"),
+        leaf(f"{key}.attn.scale", f"{path}/attention/logit_scale", "h 1 1 -> h"),
         *heads_out(f"{key}.attn.proj", f"{path}/attention/out"),
         *linear(f"{key}.mlp.{{fc:fc1|fc2}}", f"{path}/mlp/{{fc}}"),
         *norm(f"{key}.{{n:norm1|norm2}}", f"{path}/{{n}}"),
@@ -161,26 +163,37 @@ _ORIGINAL = (
     *linear("head", "head"),
 )
 
-# What the model factories of the repository are called with: patch 16, mlp_ratio 4, qkv_bias.
-_NAMED = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
-_NAMED["huge"] = (1280, 32, 16)
-HEADS_OF_WIDTH = {width: heads for width, _, heads in _NAMED.values()} | {1408: 16}
+# What the model factories of the repositories are called with, besides qkv_bias. Theirs is the name
+# of the patch as well: vit_base_patch16_224, vit_giant_patch14_224.
+_NAMED = {
+    "small": (384, 12, 6, 4),
+    "base": (768, 12, 12, 4),
+    "large": (1024, 24, 16, 4),
+    "huge": (1280, 32, 16, 4),
+    "giant": (1408, 40, 16, 48 / 11),
+}
+HEADS_OF_WIDTH = {width: heads for width, _, heads, _ in _NAMED.values()}
 
 
 def named(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The config completed by what its "model" (vit_base_patch16_224, …) implies."""
-    found = re.search(r"(small|base|large|huge)_patch16_(\d+)", str(config.get("model", "")))
+    found = re.search(rf"({'|'.join(_NAMED)})_patch(\d+)_(\d+)", str(config.get("model", "")))
     if not found:
         return dict(config)
-    width, depth, heads = _NAMED[found[1]]
+    width, depth, heads, ratio = _NAMED[found[1]]
     implied = {"embed_dim": width, "depth": depth, "num_heads": heads}
     implied = {prefix + name: value for name, value in implied.items()}
-    return {"img_size": int(found[2]), "patch_size": 16, "mlp_ratio": 4, **implied, **config}
+    geometry = {"img_size": int(found[3]), "patch_size": int(found[2]), "mlp_ratio": ratio}
+    return {**geometry, **implied, **config}
 
 
-def original_block_arguments(config: Mapping[str, Any], width: int) -> dict[str, Any]:
-    """What classifier and autoencoder have in common."""
-    unsupported = ("cos_attn", "use_learnable_pos_emb", "qk_scale", "attn_head_dim")
+def original_block_arguments(
+    config: Mapping[str, Any], width: int, *, cosine: bool = False
+) -> dict[str, Any]:
+    """What classifier and autoencoder have in common. cosine: whether the model has cos_attn."""
+    unsupported = ("use_learnable_pos_emb", "qk_scale", "attn_head_dim")
+    if not cosine:
+        unsupported = ("cos_attn", *unsupported)
     if wrong := [name for name in unsupported if config.get(name)]:
         raise ConversionError(
             f"{', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only the form "
@@ -201,9 +214,10 @@ def original_block_arguments(config: Mapping[str, Any], width: int) -> dict[str,
 
 def _original_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     config = named(config)
-    arguments = original_block_arguments(config, config.get("embed_dim", 768))
+    arguments = original_block_arguments(config, config.get("embed_dim", 768), cosine=True)
     return {
         **arguments,
+        "cosine_attention": bool(config.get("cos_attn", False)),
         "depth": config.get("depth", 12),
         "num_heads": config.get("num_heads", 12),
         "num_classes": config.get("num_classes", 1000),
@@ -232,6 +246,7 @@ def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]
         "mlp_ratio": arguments["mlp_ratio"],
         "qkv_bias": arguments["qkv_bias"] != "none",
         "init_values": arguments["layer_scale"] or 0.0,
+        "cos_attn": arguments["cosine_attention"],
         "use_mean_pooling": arguments["pool"] == "mean",
         "num_classes": arguments["num_classes"],
     }
@@ -270,6 +285,7 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
         "all_frames": told.get("num_frames", 16),
         "num_classes": shapes["head.weight"][0],
         "use_mean_pooling": "fc_norm.weight" in shapes,
+        "cos_attn": "blocks.0.attn.scale" in shapes,
     }
 
 

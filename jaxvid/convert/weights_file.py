@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvid.convert import safetensors_file, torch_file
+from jaxvid.convert import flax_file, safetensors_file, torch_file
 from jaxvid.core.errors import ConversionError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".pyth", ".ckpt", ".tar")
@@ -23,16 +23,20 @@ FOLDER_FILES = (
 
 def is_weights_file(path: str | Path) -> bool:
     """Whether the name is one that `read` knows."""
-    return Path(path).name.endswith((SAFETENSORS_SUFFIX, INDEX_SUFFIX, *TORCH_SUFFIXES))
+    known = (SAFETENSORS_SUFFIX, INDEX_SUFFIX, *TORCH_SUFFIXES, *flax_file.SUFFIXES)
+    return Path(path).name.endswith(known)
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """(key -> array, what lay beside the weights: metadata texts, training arguments, …).
 
-    path: .safetensors, a file of torch.save, or the index of a sharded set. Raises ConversionError
-    for other names and damaged files, FileNotFoundError for absent ones.
+    path: .safetensors, a file of torch.save, the index of a sharded set, or what
+    jaxvid/convert/flax_file.py knows. Raises ConversionError for other names and damaged files,
+    FileNotFoundError for absent ones.
     """
     path = Path(path)
+    if path.is_dir() and flax_file.is_folder(path):
+        return flax_file.read(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     if path.name.endswith(INDEX_SUFFIX):
@@ -41,9 +45,11 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         return safetensors_file.read(path)
     if path.suffix in TORCH_SUFFIXES:
         return torch_file.state_dict(torch_file.read(path), path)
+    if flax_file.is_file(path):
+        return flax_file.read(path)
     raise ConversionError(
         f"{path}: weights of unknown kind {path.suffix!r}; known: {SAFETENSORS_SUFFIX}, "
-        f"*{INDEX_SUFFIX}, {', '.join(TORCH_SUFFIXES)}"
+        f"*{INDEX_SUFFIX}, {', '.join((*TORCH_SUFFIXES, *flax_file.SUFFIXES))}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxvid.convert import apply, source
+from jaxvid.convert.shaped_source import rules_for
 from jaxvid.core.errors import ConfigError, ConversionError
 
 log = logging.getLogger("jaxvid")
@@ -47,7 +48,8 @@ def to_state(
     if found.source.config is not None:
         config = found.source.config(arguments, clip)
         _check_expressed(arguments, found.source.arguments(config), arch)
-    return Written(apply.save(variables, found.source.entries), arguments, config)
+    entries = rules_for(found.source, config)
+    return Written(apply.save(variables, entries), arguments, config)
 
 
 def hf_config(

@@ -2,7 +2,8 @@
 
 Tong et al. 2022, VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised
 Video Pre-Training. The model of its fine-tuning; its "encoder" is that of
-models/videomae_pretrain.py.
+models/videomae_pretrain.py. Wang et al. 2023, VideoMAE V2: Scaling Video Masked Autoencoders with Dual
+Masking, uses the same classifier, up to a billion parameters ("g").
 
     model = jaxvid.create_model("videomae", variant="B", num_classes=400)
     variables = model.init(rng, {"video": x}, train=False)  # x: float (N, 16, 224, 224, 3)
@@ -32,6 +33,8 @@ VARIANTS = {
     "B": {"width": 768, "depth": 12, "num_heads": 12},
     "L": {"width": 1024, "depth": 24, "num_heads": 16},
     "H": {"width": 1280, "depth": 32, "num_heads": 16},
+    # VideoMAE V2's ViT-giant: 6,144 hidden units, 2,048 tokens of 14 × 14 pixels.
+    "g": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11, "patch_size": 14},
 }
 POOLS = ("mean", "token")
 # The original repository's classifier starts its linear layers from a normal of 0.02 (timm's
@@ -63,11 +66,14 @@ class Encoder(nn.Module):
     final_norm: bool = False
     kernel_init: Initializer = NORMAL
     qkv_init: Initializer | None = None
+    cosine_attention: bool = False
 
     def setup(self):
         patch = (self.tubelet_size, self.patch_size, self.patch_size)
         self.patch_embed = TubeletEmbed(self.width, patch, self.channels, self.dtype)
-        self.stack = block_stack(self, self.depth, self.num_heads, self.mlp_ratio)
+        self.stack = block_stack(
+            self, self.depth, self.num_heads, self.mlp_ratio, self.cosine_attention
+        )
         nn.share_scope(self, self.stack)  # encoder/block_0, not encoder/stack/block_0
         self.embed_dropout = nn.Dropout(self.dropout)
         self.norm = LayerNorm(self.norm_eps, self.dtype) if self.final_norm else None
@@ -101,7 +107,9 @@ def cut(video: jax.Array, model: nn.Module) -> jax.Array:
     return patchify(video, (model.tubelet_size, model.patch_size, model.patch_size))
 
 
-def block_stack(model: nn.Module, depth: int, num_heads: int, mlp_ratio: float) -> Stack:
+def block_stack(
+    model: nn.Module, depth: int, num_heads: int, mlp_ratio: float, cosine: bool = False
+) -> Stack:
     """The blocks of an encoder or a decoder, all else taken from the fields of `model`."""
 
     def block(name: str) -> Block:
@@ -115,21 +123,21 @@ def block_stack(model: nn.Module, depth: int, num_heads: int, mlp_ratio: float) 
             dtype=model.dtype,
             kernel_init=model.kernel_init,
             qkv_init=model.qkv_init,
+            cosine=cosine,
             name=name,
         )
 
     return Stack(block, depth, model.drop_path_rate, model.remat, model.scan_layers)
 
 
+OPTIONS = ("final_norm", "kernel_init", "qkv_init", "cosine_attention")
 ENCODER_FIELDS = tuple(
-    name
-    for name in Encoder.__dataclass_fields__
-    if name not in ("parent", "name", "final_norm", "kernel_init", "qkv_init")
+    name for name in Encoder.__dataclass_fields__ if name not in ("parent", "name", *OPTIONS)
 )
 
 
 def encoder_of(model: nn.Module, **options) -> Encoder:
-    """The encoder whose fields a model has under the same names; options: final_norm, …_init."""
+    """The encoder whose fields a model has under the same names; options: those of OPTIONS."""
     return Encoder(**{name: getattr(model, name) for name in ENCODER_FIELDS}, **options)
 
 
@@ -139,7 +147,8 @@ class VideoMAE(nn.Module):
     pool: "mean" of all tokens, then fc_norm; or "token", the first one after the encoder's norm
     (there is no class token). layer_scale: the number gammas start at, None for none. norm_eps: of
     the blocks and the encoder's norm; fc_norm_eps: 1e-5 in Hugging Face's models. head_init_scale:
-    what the head's start is multiplied by, 0.001 as in the original fine-tuning.
+    what the head's start is multiplied by, 0.001 as in the original fine-tuning. cosine_attention:
+    VideoMAE V2's other form (nn/transformer.py), which its published models do not use.
     """
 
     num_classes: int
@@ -155,6 +164,7 @@ class VideoMAE(nn.Module):
     norm_eps: float = 1e-6
     fc_norm_eps: float = 1e-6
     layer_scale: float | None = None
+    cosine_attention: bool = False
     dropout: float = 0.0
     head_dropout: float = 0.0
     drop_path_rate: float = 0.0
@@ -166,7 +176,9 @@ class VideoMAE(nn.Module):
     def setup(self):
         if self.pool not in POOLS:
             raise unknown("pool", self.pool, POOLS)
-        self.encoder = encoder_of(self, final_norm=self.pool == "token")
+        self.encoder = encoder_of(
+            self, final_norm=self.pool == "token", cosine_attention=self.cosine_attention
+        )
         self.fc_norm = LayerNorm(self.fc_norm_eps) if self.pool == "mean" else None
         self.feature_dropout = nn.Dropout(self.head_dropout)
         self.head = Dense(self.num_classes, kernel_init=_scaled(NORMAL, self.head_init_scale))

@@ -64,8 +64,8 @@ def unpatchify(patches: jax.Array, grid: tuple[int, int, int], patch: Patch) -> 
 class TubeletEmbed(nn.Module):
     """A 3D convolution whose stride is its kernel, as one matrix product over patches.
 
-    Parameters: kernel (t, p, p, C, features), bias (features,). The default start is PyTorch's for
-    convolutions, which VideoMAE keeps: uniform within ±1/sqrt(t·p·p·C), the bias too.
+    Parameters: kernel (t, p, p, C, features) and, with use_bias, bias (features,). The default start is
+    PyTorch's for convolutions, which VideoMAE keeps: uniform within ±1/sqrt(t·p·p·C), the bias too.
     """
 
     features: int
@@ -73,6 +73,7 @@ class TubeletEmbed(nn.Module):
     channels: int = 3
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer | None = None
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, patches: jax.Array) -> jax.Array:
@@ -90,7 +91,9 @@ class TubeletEmbed(nn.Module):
             (*self.patch, self.channels, self.features),
             jnp.float32,
         )
-        bias = self.param("bias", start, (self.features,), jnp.float32)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", start, (self.features,), jnp.float32)
         return dense(patches, kernel.reshape(numbers, self.features), bias, self.dtype)
 
 

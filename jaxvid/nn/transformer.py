@@ -8,6 +8,7 @@ bias (H, D)]}, out {kernel (H, D, I), bias}}; mlp {fc1, fc2 {kernel, bias}}; wit
 gamma_1 and gamma_2 (I,).
 """
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -23,13 +24,17 @@ from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit, Initializer
 from jaxvid.nn.norm import LayerNorm
 
 BIASED = {"none": (), "qv": ("query", "value"), "all": ("query", "key", "value")}
+MOST_COSINE_SCALE = 4.6052  # log 100, as published models round it
 
 
 class Attention(nn.Module):
     """Multi-head self-attention.
 
     qkv_bias: "none", "qv" (VideoMAE, BEiT: none on the key) or "all". scale: of the logits,
-    1/sqrt(D) when None. head_dim: width / num_heads when None. dropout acts on the output.
+    1/sqrt(D) when None. head_dim: width / num_heads when None. dropout acts on the output. attend:
+    which tokens see which, a function as dot_product_attention, (query, key, value, scale=…). cosine:
+    logits are cosines times a number of each head, exp(logit_scale (H,)), 10 at the start and 100 at
+    most (Liu et al. 2022, Swin Transformer V2, section 3.3, as VideoMAE V2 has it).
     """
 
     num_heads: int
@@ -40,6 +45,8 @@ class Attention(nn.Module):
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     qkv_init: Initializer | None = None  # kernel_init when None
+    attend: Callable[..., jax.Array] = dot_product_attention
+    cosine: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -59,9 +66,19 @@ class Attention(nn.Module):
             )(x)
             for name in ("query", "key", "value")
         )
-        y = dot_product_attention(query, key, value, scale=self.scale)
+        scale = self.scale
+        if self.cosine:
+            query, key, scale = self._cosine(query), _unit(key).astype(self.dtype), 1.0
+        y = self.attend(query, key, value, scale=scale)
         y = HeadMerge(x.shape[-1], self.dtype, self.kernel_init, name="out")(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+    def _cosine(self, query: jax.Array) -> jax.Array:
+        """(N, L, H, D) -> the same in `dtype`, each of the length that its head's cosines are scaled by"""
+        start = nn.initializers.constant(math.log(10.0))
+        scale = self.param("logit_scale", start, (self.num_heads,), jnp.float32)
+        length = jnp.exp(jnp.minimum(scale, MOST_COSINE_SCALE))
+        return (_unit(query) * length[:, None]).astype(self.dtype)
 
     def _head_dim(self, width: int) -> int:
         if self.head_dim is None and width % self.num_heads:
@@ -72,26 +89,43 @@ class Attention(nn.Module):
         return self.head_dim or width // self.num_heads
 
 
+def _unit(x: jax.Array) -> jax.Array:
+    """Vectors along the last axis made 1 long, in float32; 0 stays 0, also in the gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
+
+
 class Mlp(nn.Module):
-    """Two linear layers with an activation between; dropout acts on the output."""
+    """Two linear layers with an activation between; dropout acts on the output.
+
+    features: the width of the output, that of the input when None. hidden_dropout acts between the
+    layers, after the activation.
+    """
 
     hidden: int
     activation: Callable[[jax.Array], jax.Array] = gelu
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
+    features: int | None = None
+    hidden_dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """(N, L, I) -> (N, L, I) in `dtype`."""
+        """(N, L, I) -> (N, L, features) in `dtype`."""
+        width = self.features or x.shape[-1]
         y = Dense(self.hidden, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
         y = self.activation(y)
-        y = Dense(x.shape[-1], dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(y)
+        y = nn.Dropout(self.hidden_dropout, deterministic=not train, name="inner_dropout")(y)
+        y = Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
 class Block(nn.Module):
-    """One pre-norm block. layer_scale: the number gamma_1 and gamma_2 start at; None for none."""
+    """One pre-norm block. layer_scale: the number gamma_1 and gamma_2 start at; None for none.
+
+    attend, cosine: of `Attention`.
+    """
 
     num_heads: int
     mlp_ratio: float = 4.0
@@ -105,6 +139,8 @@ class Block(nn.Module):
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     qkv_init: Initializer | None = None
+    attend: Callable[..., jax.Array] = dot_product_attention
+    cosine: bool = False
 
     @nn.compact
     def __call__(
@@ -121,6 +157,8 @@ class Block(nn.Module):
             self.dtype,
             self.kernel_init,
             self.qkv_init,
+            self.attend,
+            self.cosine,
             name="attention",
         )
         mlp = Mlp(

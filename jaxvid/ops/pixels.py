@@ -28,6 +28,8 @@ STATISTICS = {
     "half": Statistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     # SlowFast, X3D, MViT and TimeSformer as their authors trained them on Kinetics.
     "kinetics": Statistics((0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
+    # CLIP's pairs of images and texts.
+    "clip": Statistics((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     # torchvision's R3D, MC3, R(2+1)D and S3D (Kinetics-400).
     "torchvision_video": Statistics((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
 }

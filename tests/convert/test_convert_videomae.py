@@ -16,6 +16,7 @@ from jaxvid.core.errors import ConfigError, ConversionError
 MANIFESTS = sorted((Path(__file__).parents[1] / "goldens" / "manifests").glob("*videomae*.gz"))
 CLIP = (4, 16, 16, 3)
 WIDTHS = {"small": 384, "base": 768, "large": 1024, "huge": 1280}
+V2 = "videomaev2/finetune"
 
 
 def manifest(path):
@@ -90,6 +91,39 @@ def test_every_variant_is_one_the_original_repository_names():
         assert {n: arguments[n] for n in variant} == variant
 
 
+def test_videomae_v2s_giant_by_name_and_by_shapes():
+    found = source.find(V2).source
+    arguments = found.arguments({"model": "vit_giant_patch14_224", "num_classes": 710})
+    variant = lookup.module("model", "videomae").VARIANTS["g"]
+    assert {n: arguments[n] for n in variant} == variant
+    model = lookup.module("model", "videomae").MODULE(**arguments)
+    clip = found.clip({"model": "vit_giant_patch14_224"})
+    shapes = apply.flatten_variables(pretrained.variable_shapes(model, clip))
+    written = writing.to_state("videomae", arguments, shapes, V2, clip)
+    state = {key: x.shape for key, x in written.state.items()}
+    assert state["patch_embed.proj.weight"] == (1408, 3, 2, 14, 14)
+    assert state["blocks.39.mlp.fc1.weight"] == (6144, 1408)
+    assert found.arguments(found.guess(state, {})) == arguments
+    checkpoint = reading.from_state(written.state, "videomae")  # the plain name
+    assert checkpoint.arguments == arguments and checkpoint.clip == (16, 224, 224, 3)
+
+
+def test_cosine_attention_is_seen_in_the_keys_and_hugging_face_has_none():
+    model = tiny(cosine_attention=True)
+    variables = random_variables(model)
+    state = pretrained.to_state_dict(model, variables, arch=V2, clip=CLIP)
+    assert state["blocks.1.attn.scale"].shape == (2, 1, 1)
+    told = {"num_heads": 2}
+    guess = source.find(V2).source.guess({k: x.shape for k, x in state.items()}, told)
+    assert guess["cos_attn"] is True
+    with pytest.raises(ConversionError, match="cosine_attention: True here, False there"):
+        pretrained.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
+    del state["blocks.1.attn.scale"]
+    config = source.find(V2).source.config(pretrained._arguments(model), CLIP)
+    with pytest.raises(ConversionError, match=r"block_1/attention/logit_scale .*attn\.scale"):
+        pretrained.from_state_dict(state, arch=V2, config=config)
+
+
 def test_the_epsilons_are_those_of_the_reference():
     hf = source.find("hf/videomae").source.arguments({})
     assert (hf["norm_eps"], hf["fc_norm_eps"]) == (1e-12, 1e-5)
@@ -113,7 +147,7 @@ def test_the_epsilons_are_those_of_the_reference():
             {"patch_size": [16, 8]},
             r"patch_size \[16, 8\]: the model has squares only",
         ),
-        ("videomaev2/finetune", {"cos_attn": True}, "cos_attn=True"),
+        ("videomae/pretrain", {"cos_attn": True}, "cos_attn=True"),
         ("videomae/finetune", {"use_learnable_pos_emb": True}, "fixed sin-cos positions"),
         ("videomae/finetune", {"norm_layer": "BatchNorm"}, "expected 'LayerNorm"),
         ("videomae/pretrain", {"decoder_num_classes": 768}, "decoder_num_classes 768"),
@@ -161,6 +195,7 @@ FORMS = [
     ("videomae/finetune", "videomae", {}),
     ("videomae/finetune", "videomae", {"pool": "token", "layer_scale": 0.1}),
     ("videomaev2/finetune", "videomae", {"qkv_bias": "none"}),
+    ("videomaev2/finetune", "videomae", {"cosine_attention": True}),
     ("hf/videomae_pretrain", "videomae_pretrain", {}),
     ("hf/videomae_pretrain", "videomae_pretrain", {"encoder_norm": False}),
     ("videomae/pretrain", "videomae_pretrain", {"layer_scale": 0.1}),

@@ -46,6 +46,8 @@ def compare_probes(facts, stored, intermediates, modules, atol):
         ("hf_videomae_cls_meanpool", "hf/videomae"),
         ("orig_videomae_finetune", "videomae/finetune"),
         ("orig_videomae_finetune_cls0_layerscale", "videomae/finetune"),
+        ("orig_videomaev2_finetune", "videomaev2/finetune"),
+        ("orig_videomaev2_finetune_cosattn", "videomaev2/finetune"),
     ],
 )
 def test_the_references_numbers(name, arch):
@@ -73,6 +75,15 @@ def shapes(model, inputs):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), zeros, train=False))["params"]
 
 
+# ViT-g/14 of VideoMAE V2, a billion, summed from its widths: patches, blocks, fc_norm, head.
+GIANT = (
+    (3 * 2 * 14 * 14 + 1) * 1408
+    + 40 * (4 * 1408 * (1408 + 1) - 1408 + 2 * 1408 * 6144 + 6144 + 1408 + 4 * 1408)
+    + 2 * 1408
+    + 1409 * 710
+)
+
+
 @pytest.mark.parametrize(
     "variant, num_classes, expected",
     [
@@ -81,11 +92,12 @@ def shapes(model, inputs):
         ("L", 400, 304_270_736),
         ("H", 400, 632_119_440),
         ("B", 2, 86_534_800 - 398 * 769),
+        ("g", 710, GIANT),
     ],
 )
 def test_parameters_are_as_many_as_published(variant, num_classes, expected):
     # One compiled layer instead of 32 has as many parameters and is faster to shape.
-    model = videomae.build(num_classes, variant=variant, scan_layers=variant in "LH")
+    model = videomae.build(num_classes, variant=variant, scan_layers=variant in "LHg")
     leaves = jax.tree.leaves(shapes(model, videomae.example_inputs(variant)))
     assert sum(math.prod(x.shape) for x in leaves) == expected
     assert {x.dtype for x in leaves} == {jnp.dtype(jnp.float32)}

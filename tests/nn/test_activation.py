@@ -1,12 +1,13 @@
-"""GELU against the exact normal distribution."""
+"""GELU against the exact normal distribution, its flavour by tanh against its formula."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from jaxvid.nn.activation import gelu
+from jaxvid.nn.activation import gelu, gelu_tanh, quick_gelu
 
 X = np.linspace(-9, 9, 2001, dtype=np.float32)
 CDF = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in X.astype(np.float64)])
@@ -22,9 +23,29 @@ def test_gradient():
     np.testing.assert_allclose(jax.grad(lambda x: gelu(x).sum())(X), expected, atol=1e-6)
 
 
-def test_16_bit_floats_are_computed_in_float32():
+def test_the_flavour_by_tanh():
+    y = X.astype(np.float64)
+    tanh = np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))
+    np.testing.assert_allclose(jax.jit(gelu_tanh)(X), y / 2 * (1 + tanh), atol=1e-6)
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * y**2)
+    slope = (1 + tanh) / 2 + y / 2 * (1 - tanh**2) * inner
+    got = jax.grad(lambda x: gelu_tanh(x).sum())(X)
+    np.testing.assert_allclose(got, slope, atol=4e-6)
+    assert np.abs(got - jax.grad(lambda x: gelu(x).sum())(X)).max() > 1e-4
+
+
+def test_clips_flavour_by_sigmoid():
+    y = X.astype(np.float64)
+    gate = 1 / (1 + np.exp(-1.702 * y))
+    np.testing.assert_allclose(jax.jit(quick_gelu)(X), y * gate, atol=1e-6)
+    slope = gate + 1.702 * y * gate * (1 - gate)
+    np.testing.assert_allclose(jax.grad(lambda x: quick_gelu(x).sum())(X), slope, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [gelu, gelu_tanh, quick_gelu])
+def test_16_bit_floats_are_computed_in_float32(function):
     half = jnp.asarray(X, jnp.bfloat16)
-    got, pull = jax.vjp(gelu, half)
-    exact = jax.vjp(gelu, half.astype(jnp.float32))
+    got, pull = jax.vjp(function, half)
+    exact = jax.vjp(function, half.astype(jnp.float32))
     assert got.dtype == pull(got)[0].dtype == jnp.bfloat16
     np.testing.assert_array_equal(got, exact[0].astype(jnp.bfloat16))

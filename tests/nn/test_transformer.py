@@ -64,6 +64,33 @@ def test_attention_with_every_form_of_biases(biases):
     np.testing.assert_allclose(apply(module, params), attended(X, params, 0.7), atol=1e-5)
 
 
+def test_cosine_attention_is_its_formula():
+    module = Attention(2, head_dim=3, scale=0.7, cosine=True)
+    params = parameters(module)
+    assert start(module)["logit_scale"] == pytest.approx(np.log(10.0))
+    # One head below the most, one above.
+    params["logit_scale"] = jnp.asarray([1.0, 9.0])
+
+    def heads(name):
+        y = np.einsum("nli,ihd->nlhd", X, params[name]["kernel"])
+        return y + np.asarray(params[name]["bias"])
+
+    def unit(y):
+        return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+    cosines = np.einsum("nqhd,nkhd->nhqk", unit(heads("query")), unit(heads("key")))
+    weights = np.exp(cosines * np.asarray([np.e, 100.0])[:, None, None])
+    weights /= weights.sum(-1, keepdims=True)
+    y = np.einsum("nhqk,nkhd->nqhd", weights, heads("value"))
+    expected = np.einsum("nlhd,hdi->nli", y, params["out"]["kernel"])
+    expected += np.asarray(params["out"]["bias"])
+    np.testing.assert_allclose(apply(module, params), expected, atol=1e-4)
+    # Vectors of length 0 have a gradient too.
+    params = jax.tree.map(jnp.zeros_like, params)
+    grads = jax.grad(lambda p: jnp.sum(apply(module, p, jnp.zeros_like(X)) ** 2))(params)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
 def test_block_is_its_formula():
     module = Block(2, mlp_ratio=1.5, norm_eps=0.1, layer_scale=0.5, activation=jnp.sin)
     p = parameters(module)
@@ -247,3 +274,22 @@ def test_options_that_cannot_be():
         parameters(Attention(3))
     with pytest.raises(ValueError, match="drop path rate is 1.0, expected"):
         parameters(stack(drop_path_rate=1.0))
+
+
+def test_an_mlp_of_another_width_with_dropout_inside():
+    params = start(Mlp(6, features=3))
+    assert params["fc2"]["kernel"].shape == (6, 3)
+    module = Mlp(6, features=3, hidden_dropout=0.5)
+
+    def run(seed, train):
+        return module.apply(
+            {"params": params}, jnp.asarray(X), train=train, rngs={"dropout": jax.random.key(seed)}
+        )
+
+    np.testing.assert_array_equal(run(0, False), apply(Mlp(6, features=3), params))
+    assert (run(0, True) != run(1, True)).any()
+    only_inside = Mlp(6, features=3, hidden_dropout=1.0)
+    dropped = only_inside.apply(
+        {"params": params}, jnp.asarray(X), train=True, rngs={"dropout": jax.random.key(0)}
+    )
+    np.testing.assert_array_equal(dropped, np.broadcast_to(params["fc2"]["bias"], (2, 5, 3)))

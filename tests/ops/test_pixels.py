@@ -60,7 +60,9 @@ def test_unknown_statistics_name_the_nearest():
     "pair", [((0, 0, 0), (1, 1, 0)), ((0, 0), (1, 1)), (1, 2), ((0, 0, 0),), None]
 )
 def test_a_wrong_pair_says_what_is_expected(pair):
-    with pytest.raises(ValueError, match=r"expected a name \(half, imagenet.* every std above 0"):
+    with pytest.raises(
+        ValueError, match=r"expected a name \(clip, half, imagenet.* every std above 0"
+    ):
         pixels.statistics(pair)
 
 

@@ -1,0 +1,60 @@
+"""What MViT's tables of torchvision and PyTorchVideo have in common."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxvid.convert.rules import Entry, conv, norm
+from jaxvid.convert.source import Clip
+from jaxvid.convert.videomae import square
+from jaxvid.core.errors import ConversionError
+from jaxvid.nn.pooled_attention import BlockPlan, block_plans
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+PARTS = {"q": "query", "k": "key", "v": "value"}
+BLOCK, PATH = "blocks.{i}", "block_{i}"
+_PLAN = ("width", "num_heads", "depth", "stage_starts", "stage_stride", "key_stride")
+NORMS = norm(f"{BLOCK}.{{n:norm1|norm2}}", f"{PATH}/{{n}}")
+
+
+def pool(key: str, norm_key: str, part: str) -> tuple[Entry, ...]:
+    """A pooling convolution and the norm after it."""
+    pool = f"{PATH}/attention/{PARTS[part]}_pool"
+    return (*conv(key, pool), *norm(norm_key, f"{pool}/norm"))
+
+
+def tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def plans(arguments: Mapping[str, Any]) -> tuple[BlockPlan, ...]:
+    """The blocks of a model with these fields. Raises ConversionError when there is none."""
+    told = {name: arguments[name] for name in (*_PLAN, "project_in_attention")}
+    try:
+        return block_plans(**told)
+    except ValueError as error:
+        raise ConversionError(f"the model cannot have these blocks: {error}") from error
+
+
+def refuse_others(arch: str, config: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    """Raises ConversionError unless what the config says is what the model has in one form only."""
+    wrong = [name for name, form in fixed.items() if config.get(name, form) != form]
+    if wrong:
+        raise ConversionError(
+            f"{arch}: {', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
+            f"{', '.join(f'{name}={fixed[name]!r}' for name in wrong)}"
+        )
+
+
+def published_preprocessing(
+    clip: Callable[[Mapping], Clip], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of the models published for clips of 16×4, 32×3 and 40×3."""
+    pixels = {"mean": (0.45,) * 3, "std": (0.225,) * 3, "short_side": 256}
+    stride = 3 if clip(config)[0] in (32, 40) else 4
+    return {**pixels, "sampling": "dense", "stride_frames": stride}
+
+
+def patch_fields(stride: Sequence[int]) -> dict[str, int]:
+    """The strides of the convolution that makes tokens."""
+    return {"tubelet_size": stride[0], "patch_size": square(stride[1:], "the patches' stride")}
