@@ -26,7 +26,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("jaxvid.pretrained"), name)
+        home = "jaxvid.saving" if name == "save_pretrained" else "jaxvid.pretrained"
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'jaxvid' has no attribute {name!r}")
 
 

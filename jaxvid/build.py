@@ -247,7 +247,8 @@ def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:
     module = lookup.module("model", c.model.name)
     overrides = c.model.overrides.to_dict() | {"dtype": compute_dtype(c)}
     model = module.build(num_classes, variant=c.model.variant, **overrides)
-    grid = _grid(c, model) if hasattr(model, "patch_size") else None
+    divides = hasattr(model, "patch_size") and not getattr(model, "pads", False)
+    grid = _grid(c, model) if divides else None
     if kind != "masked":
         return model
     if grid is None:

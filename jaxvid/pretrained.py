@@ -1,9 +1,8 @@
-"""Models with weights: built, read, converted, written. What `jaxvid.create_model` and its kin are.
+"""Models with weights: built, read, converted. What `jaxvid.create_model` and its kin are.
 
     model = create_model("videomae", variant="B", num_classes=400)
     model, variables, info = from_pretrained("videomae-base-finetuned-kinetics")
     model, variables, info = from_pretrained("videomae-base", num_classes=2)  # a fresh head
-    save_pretrained("export", model, variables, info)  # a folder that transformers loads
 
 `info` is a plain dict, fit for JSON:
 
@@ -19,7 +18,6 @@
 
 import dataclasses
 import inspect
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,27 +26,26 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxvid import workdir_weights
-from jaxvid.convert import (
-    apply,
-    export_folder,
-    reading,
-    safetensors_file,
-    source,
-    torch_file,
-    writing,
-)
+from jaxvid.convert import apply, reading, source
 from jaxvid.convert.apply import Report
 from jaxvid.convert.reading import Checkpoint
 from jaxvid.convert.rules import Entry
 from jaxvid.core import lookup
-from jaxvid.core.errors import ConfigError, ConversionError, nearest
-from jaxvid.core.files import plain
-from jaxvid.core.tree import flatten
-from jaxvid.data import text
-from jaxvid.nn.transformer import stack_layers, unstack_layers
+from jaxvid.core.errors import ConfigError, ConversionError
+from jaxvid.model_tree import (
+    arguments_of,
+    check_fields,
+    field_names,
+    flat_variables,
+    initial_leaves,
+    is_scanned,
+    is_stacked,
+    model_name,
+    variable_shapes,
+)
+from jaxvid.nn.transformer import stack_layers
 
 log = logging.getLogger("jaxvid")
 
@@ -66,7 +63,7 @@ def create_model(
     if variant is not None:
         lookup.variant(name, module.VARIANTS, variant)
         overrides = {"variant": variant, **overrides}
-    _check_fields(module, name, overrides.keys() - {"variant"})
+    check_fields(module, name, overrides.keys() - {"variant"})
     needs_classes = (
         inspect.signature(module.build).parameters["num_classes"].default is inspect._empty
     )
@@ -128,7 +125,7 @@ def from_checkpoint(
 ) -> tuple[nn.Module, dict, dict]:
     """(model, variables, info): the model of that name with the checkpoint's weights."""
     module = lookup.module("model", name)
-    _check_fields(module, name, overrides)
+    check_fields(module, name, overrides)
     start = _start(checkpoint, name, num_classes)
     model = module.MODULE(**{**start.arguments, **overrides})
     shapes = variable_shapes(model, start.clip)
@@ -139,9 +136,9 @@ def from_checkpoint(
         fresh=start.fresh,
         subject=_subject(checkpoint, name),
     )
-    filled |= _initial(model, start.clip, list(report.fresh), seed)
+    filled |= initial_leaves(model, start.clip, list(report.fresh), seed)
     variables = apply.unflatten_variables(filled, shapes)
-    if _is_scanned(model):
+    if is_scanned(model):
         variables = stack_layers(variables)
     report = _with_earlier(report, start, checkpoint)
     for line in report.lines():
@@ -183,7 +180,7 @@ def merge_weights(variables: Mapping, weights: Mapping, *, what: str) -> tuple[d
     far as a table has a transfer for it (pretraining into a classifier, 2D into 3D). what: where the
     weights are from, for the error. Raises ConversionError listing every difference.
     """
-    state, targets = _flat(weights), _flat(variables)
+    state, targets = flat_variables(weights), flat_variables(variables)
     other = [
         path
         for path in source.heads(targets)
@@ -203,13 +200,13 @@ def merge_weights(variables: Mapping, weights: Mapping, *, what: str) -> tuple[d
 
 
 def _merge(variables: Mapping, start: "_Start", subject: str) -> tuple[dict, Report]:
-    targets = _flat(variables)
+    targets = flat_variables(variables)
     filled, report = apply.load(
         start.state, targets, start.entries, fresh=start.fresh, subject=subject
     )
     kept = {path: filled.get(path, leaf) for path, leaf in targets.items()}
     merged = {name: {} for name in variables} | apply.unflatten_variables(kept, variables)
-    return (stack_layers(merged) if _is_stacked(variables["params"]) else merged), report
+    return (stack_layers(merged) if is_stacked(variables["params"]) else merged), report
 
 
 def _with_earlier(report: Report, start: "_Start", checkpoint: Checkpoint) -> Report:
@@ -222,119 +219,6 @@ def _with_earlier(report: Report, start: "_Start", checkpoint: Checkpoint) -> Re
         waived={**start.waived, **report.waived},
         fresh={**report.fresh, **dict.fromkeys(earlier, reason)},
     )
-
-
-def save_pretrained(
-    path: str | Path,
-    model: nn.Module,
-    variables: Mapping,
-    info: Mapping,
-    *,
-    arch: str | None = None,
-) -> str:
-    """Writes a folder that `from_pretrained` reads, and `transformers` too where it has the model.
-
-    variables: {"params": …, …}, arrays. info: of `from_pretrained`, or {"preprocessing": …,
-    "class_names": …} of one's own; preprocessing needs num_frames, size, mean and std; "fresh" is
-    kept, so empty it after training; the tokenizer of a model of texts is copied from info["source"]. arch: whose keys the weights get, which is returned; None:
-    Hugging Face's where it has the model, else "jaxvid". Written whole or not at all. Raises
-    FileExistsError when the folder holds anything but an earlier export, ConfigError when info
-    lacks the preprocessing, ConversionError when the format cannot express the model.
-    """
-    arch = arch or getattr(_table(model_name(model)), "EXPORT", source.NATIVE)
-    made, description = _written(model, variables, info, arch)
-    config = writing.hf_config(made, arch, info.get("class_names"))
-    beside = (
-        text.files(info.get("source", {}).get("path", ""))
-        if "class_texts" in _fields(model)
-        else []
-    )
-    export_folder.write(path, description, made.state, config, beside)
-    return arch
-
-
-def save_weights(
-    path: str | Path, model: nn.Module, variables: Mapping, info: Mapping, *, arch: str
-) -> None:
-    """Writes one file of weights under the keys of `arch` ("videomae/finetune", "jaxvid", …).
-
-    path: .safetensors, which also tells `from_pretrained` all it needs, or .pth (needs torch),
-    where the weights lie under "model" as the original repositories have them. Raises ConfigError
-    for other names, ConversionError when the reference cannot express the model.
-    """
-    path = Path(path)
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ConfigError(f"{path}: a file of weights is named .safetensors, .pth or .pt")
-    made, description = _written(model, variables, info, arch)
-    with export_folder.new_file(path) as file:
-        if path.suffix == ".safetensors":
-            safetensors_file.write(
-                file, made.state, {source.NATIVE: json.dumps(plain(description))}
-            )
-        else:
-            torch_file.write(file, made.state)
-
-
-def to_state_dict(
-    model: nn.Module, variables: Mapping, *, arch: str, clip: source.Clip = (16, 224, 224, 3)
-) -> dict[str, np.ndarray]:
-    """{key: array} under the keys of a reference: the way back from `from_state_dict`.
-
-    Raises ConversionError when `arch` is of another model or cannot express this one.
-    """
-    return _to_state(model, variables, arch, clip).state
-
-
-def _written(model, variables, info, arch) -> tuple[writing.Written, dict]:
-    """(what is written, content of jaxvid.json)"""
-    clip = _clip_of(model, info)
-    made = _to_state(model, variables, arch, clip)
-    name = model_name(model)
-    return made, export_folder.describe(name, arch, made.arguments, clip, info)
-
-
-def _to_state(model, variables, arch, clip) -> writing.Written:
-    variables = jax.tree.map(np.asarray, dict(variables))
-    flat = apply.flatten_variables(_unstacked(variables) if _is_scanned(model) else variables)
-    return writing.to_state(model_name(model), _arguments(model), flat, arch, clip)
-
-
-def model_name(model: nn.Module) -> str:
-    """ "videomae" of a module of jaxvid/models, the dotted path of the file of anyone else's."""
-    return type(model).__module__.removeprefix("jaxvid.models.")
-
-
-def variable_shapes(model: nn.Module, clip: source.Clip) -> dict:
-    """{"params": …, …} as jax.ShapeDtypeStruct, one entry a layer also for scan_layers=True."""
-    return jax.eval_shape(_initialiser(model, clip), jax.random.key(0))
-
-
-def _initialiser(model: nn.Module, clip: source.Clip):
-    """key -> variables of the model in the layout of the tables, one entry a layer."""
-    unrolled = model.clone(scan_layers=False) if _is_scanned(model) else model
-    name = model_name(model)
-    inputs = {"video": apply.ShapeOnly((1, *clip), np.dtype("float32"))}
-    if hasattr(_table(name), "example_inputs"):
-        inputs = _table(name).example_inputs(_arguments(model), clip)
-
-    def init(key):
-        zeros = {n: jnp.zeros(x.shape, x.dtype) for n, x in inputs.items()}
-        return unrolled.init({"params": key, "dropout": key}, zeros, train=False)
-
-    return init
-
-
-def _initial(model, clip, paths: list[str], seed: int) -> dict[str, jax.Array]:
-    """Initial values of these leaves alone: jit prunes the rest of the model."""
-    if not paths:
-        return {}
-    init = _initialiser(model, clip)
-
-    def pick(key):
-        flat = apply.flatten_variables(init(key))
-        return {path: flat[path] for path in paths}
-
-    return jax.jit(pick)(jax.random.key(seed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,7 +241,7 @@ def _start(checkpoint: Checkpoint, name: str, num_classes: int | None) -> _Start
     )
     if name != checkpoint.model:
         start = _transferred(checkpoint, name)
-    has_classes = "num_classes" in _field_names(lookup.module("model", name))
+    has_classes = "num_classes" in field_names(lookup.module("model", name))
     there = start.arguments.get("num_classes")
     if num_classes is None:
         if has_classes and there is None:
@@ -428,84 +312,13 @@ def _info(
         "preprocessing": told,
         "class_names": checkpoint.info.get("class_names") if own_head else None,
         "model": name,
-        "arguments": _arguments(model),
+        "arguments": arguments_of(model),
         "clip": list(clip),
         "fresh": sorted(report.fresh),
         "waived": dict(report.waived),
     }
 
 
-def _clip_of(model: nn.Module, info: Mapping) -> source.Clip:
-    told = info.get("preprocessing") or {}
-    absent = [name for name in ("num_frames", "size", "mean", "std") if told.get(name) is None]
-    if absent:
-        raise ConfigError(
-            f"info['preprocessing'] lacks {', '.join(absent)}: what a checkpoint expects of its "
-            "pixels travels with it and cannot be guessed later"
-        )
-    size = told["size"]
-    return told["num_frames"], size, size, getattr(model, "channels", 3)
-
-
 def _subject(checkpoint: Checkpoint, name: str) -> str:
     where = checkpoint.info["source"]
     return f"{where['path']} ({where['arch']}) to model {name!r}"
-
-
-# --- fields, trees ----------------------------------------------------------------------------------
-
-
-def _field_names(module) -> list[str]:
-    fields = dataclasses.fields(module.MODULE)
-    return [f.name for f in fields if f.init and f.name not in ("parent", "name")]
-
-
-def _check_fields(module, name: str, overrides) -> None:
-    known = _field_names(module)
-    if wrong := [field for field in overrides if field not in known]:
-        raise ConfigError(
-            f"model {name!r} has no field {wrong[0]!r}.{nearest(wrong[0], known)} "
-            f"Known: {', '.join(known)}."
-        )
-
-
-def _fields(model: nn.Module) -> list[str]:
-    return [f.name for f in dataclasses.fields(model) if f.init]
-
-
-def _arguments(model: nn.Module) -> dict[str, Any]:
-    """The fields that JSON can hold; dtype and functions are choices of the moment."""
-    fields = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.init}
-    return {n: v for n, v in fields.items() if n not in ("parent", "name") and _is_plain(v)}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _table(name: str):
-    return source.table(name) if source.has_table(name) else None
-
-
-def _is_scanned(model: nn.Module) -> bool:
-    return bool(getattr(model, "scan_layers", False))
-
-
-def _is_stacked(tree: Mapping) -> bool:
-    return any("blocks" in path.split("/") for path in flatten(tree))
-
-
-def _flat(variables: Mapping) -> dict[str, Any]:
-    """Flat paths of all collections, one entry a layer."""
-    return apply.flatten_variables({**variables, "params": _unstacked(variables["params"])})
-
-
-def _unstacked(tree: Mapping) -> dict:
-    """One entry a layer; shapes stay shapes."""
-    if not _is_stacked(tree):
-        return dict(tree)
-    if all(hasattr(leaf, "__array__") for leaf in jax.tree.leaves(tree)):
-        return unstack_layers(tree)
-    return jax.eval_shape(unstack_layers, tree)

@@ -165,8 +165,10 @@ def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
     mesh = ", ".join(f"{axis} {size}" for axis, size in setting.mesh.shape.items())
     log.info("%d × %s as mesh (%s)", setting.mesh.size, jax.devices()[0].device_kind, mesh)
     heads, width = (getattr(setting.task.model, n, 0) for n in ("num_heads", "width"))
-    if heads and width:
-        log.info("attention: %s", attention_path(build.compute_dtype(c), width // heads))
+    if heads and width:  # numbers of each stage keep the head's size
+        size = width // (heads[0] if isinstance(heads, tuple) else heads)
+        path = attention_path(build.compute_dtype(c), size)
+        log.info("attention, where it has no bias: %s", path)
 
 
 def _final_measurement(c, setting: Setting, scheduled: ScheduledEvaluator, state, step: int):

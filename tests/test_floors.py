@@ -11,7 +11,16 @@ FLOORS = {
     1: {"nn", "ops", "decode", "sharding", "metrics"},
     2: {"models", "data", "convert", "checkpoint", "objectives"},
     3: {"train", "evaluate", "infer"},
-    4: {"config", "build", "pretrained", "run_train", "run_eval", "workdir_weights"},
+    4: {
+        "config",
+        "build",
+        "model_tree",
+        "pretrained",
+        "saving",
+        "run_train",
+        "run_eval",
+        "workdir_weights",
+    },
     5: {"main", "cli"},
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

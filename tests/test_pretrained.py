@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.core.errors import ConfigError, ConversionError, UnknownNameError
 from jaxvid.nn.transformer import stack_layers, unstack_layers
 
@@ -36,7 +36,7 @@ def autoencoder(**overrides):
 
 def random_variables(model, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
 
 
@@ -58,7 +58,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "export"
     model = classifier()
     variables = random_variables(model)
-    assert pretrained.save_pretrained(folder, model, variables, INFO) == "hf/videomae"
+    assert saving.save_pretrained(folder, model, variables, INFO) == "hf/videomae"
     return folder, model, variables
 
 
@@ -67,7 +67,7 @@ def own_pretraining(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "pretraining"
     model = autoencoder()
     variables = random_variables(model, seed=1)
-    pretrained.save_pretrained(folder, model, variables, {"preprocessing": PREPROCESSING})
+    saving.save_pretrained(folder, model, variables, {"preprocessing": PREPROCESSING})
     return folder, model, variables
 
 
@@ -131,7 +131,7 @@ def test_without_jaxvid_json_an_export_is_a_hugging_face_folder(exported, tmp_pa
 def test_jaxvids_own_keys_and_options_come_back(tmp_path):
     model = classifier(layer_scale=0.1, drop_path_rate=0.2, dtype=jnp.bfloat16)
     variables = random_variables(model)
-    pretrained.save_pretrained(tmp_path / "own", model, variables, INFO, arch="jaxvid")
+    saving.save_pretrained(tmp_path / "own", model, variables, INFO, arch="jaxvid")
     again, back, _ = pretrained.from_pretrained(tmp_path / "own", dtype=jnp.bfloat16)
     assert again == model  # dtype is a choice of the moment and is given again
     assert_equal(back, variables)
@@ -143,7 +143,7 @@ def test_one_file_tells_all_by_itself(tmp_path, arch):
     model = classifier()
     variables = random_variables(model)
     path = tmp_path / "model.safetensors"
-    pretrained.save_weights(path, model, variables, INFO, arch=arch)
+    saving.save_weights(path, model, variables, INFO, arch=arch)
     again, back, info = pretrained.from_pretrained(path)
     assert again == model and info["class_names"] == INFO["class_names"]
     assert_equal(back, variables)
@@ -152,13 +152,13 @@ def test_one_file_tells_all_by_itself(tmp_path, arch):
 def test_saving_asks_for_what_cannot_be_guessed_later(tmp_path, exported):
     _, model, variables = exported
     with pytest.raises(ConfigError, match=r"lacks num_frames, size, mean, std"):
-        pretrained.save_pretrained(tmp_path / "a", model, variables, {})
+        saving.save_pretrained(tmp_path / "a", model, variables, {})
     with pytest.raises(ConfigError, match="is named .safetensors, .pth or .pt"):
-        pretrained.save_weights(tmp_path / "a.bin", model, variables, INFO, arch="jaxvid")
+        saving.save_weights(tmp_path / "a.bin", model, variables, INFO, arch="jaxvid")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("")
     with pytest.raises(FileExistsError, match="not an earlier export"):
-        pretrained.save_pretrained(tmp_path / "b", model, variables, INFO)
+        saving.save_pretrained(tmp_path / "b", model, variables, INFO)
 
 
 @pytest.mark.parametrize("make", [classifier, autoencoder])
@@ -167,10 +167,10 @@ def test_scanned_layers_convert_in_both_directions(make, tmp_path):
     variables = random_variables(plain)
     stacked = stack_layers(variables)
     arch = "hf/videomae" if make is classifier else "hf/videomae_pretrain"
-    a = pretrained.to_state_dict(plain, variables, arch=arch, clip=CLIP)
-    b = pretrained.to_state_dict(scanned, stacked, arch=arch, clip=CLIP)
+    a = saving.to_state_dict(plain, variables, arch=arch, clip=CLIP)
+    b = saving.to_state_dict(scanned, stacked, arch=arch, clip=CLIP)
     assert_equal(a, b)
-    pretrained.save_pretrained(tmp_path / "s", scanned, stacked, INFO)
+    saving.save_pretrained(tmp_path / "s", scanned, stacked, INFO)
     again, back, _ = pretrained.from_pretrained(tmp_path / "s")
     assert again.scan_layers
     assert_equal(back, stacked)
@@ -211,7 +211,7 @@ def test_a_model_of_ones_own_is_saved_and_loaded_with_its_statistics(tmp_path, m
     model = pretrained.create_model("mine.mynet", num_classes=3)
     variables = random_variables(model)
     assert variables.keys() == {"params", "batch_stats"}
-    pretrained.save_pretrained(tmp_path / "export", model, variables, INFO)
+    saving.save_pretrained(tmp_path / "export", model, variables, INFO)
     again, back, info = pretrained.from_pretrained(tmp_path / "export")
     assert again == model and info["model"] == "mine.mynet"
     assert_equal(back, variables)
@@ -249,7 +249,7 @@ def test_the_same_number_of_classes_keeps_the_head(exported):
 
 def test_a_head_exported_fresh_is_still_fresh(exported, tmp_path):
     made = pretrained.from_pretrained(exported[0], num_classes=7)
-    pretrained.save_pretrained(tmp_path / "fresh", *made)
+    saving.save_pretrained(tmp_path / "fresh", *made)
     _, variables, info = pretrained.from_pretrained(tmp_path / "fresh")
     assert info["fresh"] == ["head/bias", "head/kernel"]
     assert_equal(variables, made[1])
@@ -257,7 +257,7 @@ def test_a_head_exported_fresh_is_still_fresh(exported, tmp_path):
     _, report = pretrained.load_into(model, variables, tmp_path / "fresh")
     assert set(report.fresh) == set(info["fresh"])
     made[2]["fresh"] = []  # what training does
-    pretrained.save_pretrained(tmp_path / "fresh", *made)
+    saving.save_pretrained(tmp_path / "fresh", *made)
     assert pretrained.from_pretrained(tmp_path / "fresh")[2]["fresh"] == []
 
 
@@ -275,12 +275,12 @@ def test_asking_for_classes_starts_a_classifier_from_a_pretraining(own_pretraini
     folder, _, variables = own_pretraining
     for options in ({"num_classes": 2}, {"num_classes": 2, "arch": "videomae"}):
         model, back, info = pretrained.from_pretrained(folder, **options)
-        assert pretrained.model_name(model) == "videomae" and model.num_classes == 2
+        assert model_tree.model_name(model) == "videomae" and model.num_classes == 2
         assert info["fresh"] == ["fc_norm/bias", "fc_norm/scale", "head/bias", "head/kernel"]
         for block in ("block_0", "block_1"):
             assert_equal(back["params"]["encoder"][block], variables["params"]["encoder"][block])
     model, back, _ = pretrained.from_pretrained(folder)
-    assert pretrained.model_name(model) == "videomae_pretrain"
+    assert model_tree.model_name(model) == "videomae_pretrain"
     assert_equal(back, variables)
 
 
@@ -335,7 +335,7 @@ def test_load_into_fills_given_parameters(exported, scan_layers, shapes_only):
 
 def test_load_into_takes_a_pretraining(own_pretraining):
     model = classifier(pool="token")
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     variables, report = pretrained.load_into(model, shapes, own_pretraining[0])
     assert set(report.fresh) == {"head/kernel", "head/bias"}  # the encoder's norm is used
     assert_equal(variables["params"]["encoder"], own_pretraining[2]["params"]["encoder"])
@@ -343,14 +343,14 @@ def test_load_into_takes_a_pretraining(own_pretraining):
 
 def test_load_into_refuses_a_model_of_another_shape(exported):
     model = classifier(depth=1)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     with pytest.raises(ConversionError, match="0 missing, 15 left over"):
         pretrained.load_into(model, shapes, exported[0])
 
 
 def test_ones_own_weights_are_merged_by_what_they_are():
     model = classifier()
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     same = random_variables(model)
     merged, report = pretrained.merge_weights(shapes, same, what="runs/a, step 3")
     assert_equal(merged, same)
@@ -440,7 +440,7 @@ def test_transformers_reads_an_export_with_the_same_logits(tmp_path, options):
     transformers = pytest.importorskip("transformers")
     model = classifier(**options)
     variables = random_variables(model)
-    pretrained.save_pretrained(tmp_path / "export", model, variables, INFO)
+    saving.save_pretrained(tmp_path / "export", model, variables, INFO)
     load = transformers.AutoModelForVideoClassification.from_pretrained
     theirs, report = load(tmp_path / "export", output_loading_info=True)
     assert type(theirs).__name__ == "VideoMAEForVideoClassification"
@@ -466,7 +466,7 @@ def test_pretraining_models_go_both_ways(tmp_path):
     painted = np.asarray(model.apply(variables, inputs, train=False)["logits"])
     expected = hf_logits(theirs, bool_masked_pos=torch.from_numpy(mask))
     np.testing.assert_allclose(painted, expected, atol=2e-5)
-    pretrained.save_pretrained(tmp_path / "ours", model, variables, info)
+    saving.save_pretrained(tmp_path / "ours", model, variables, info)
     again, report = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     got = hf_logits(again.eval(), bool_masked_pos=torch.from_numpy(mask))

@@ -7,6 +7,7 @@ import pytest
 
 from jaxvid import build, config
 from jaxvid.core import lookup
+from jaxvid.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(file.name for file in CONFIGS.glob("*.py"))
@@ -41,3 +42,14 @@ def test_every_classifier_has_a_recipe_for_the_fights():
 @pytest.mark.parametrize("name", ["x3d", "cnn_lstm", "two_stream", "early_fusion"])
 def test_the_quickstart_trains_other_models(name):
     assert shapes(f"quickstart.py:{name}")
+
+
+def test_models_that_pad_take_any_size():
+    for name, fits in (("video_swin", True), ("vivit", False)):
+        odd = ["data.size=50", "data.num_frames=15"]
+        c = config.load(f"{CONFIGS / 'quickstart.py'}:{name}", odd)
+        if fits:
+            assert jax.eval_shape(build.task(c, num_classes=2).init, jax.random.key(0))
+        else:
+            with pytest.raises(ConfigError, match="must be multiples of the model's tubelet"):
+                build.task(c, num_classes=2)

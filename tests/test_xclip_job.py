@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvid import build, config, pretrained
+from jaxvid import build, config, model_tree, pretrained, saving
 from jaxvid.cli import predict
 from jaxvid.data import text
 from jaxvid.main import main
@@ -53,10 +53,10 @@ def home(tmp_path_factory):
 def folder(home):
     """What lies on the hub: weights, config, a tokenizer (here of letters)."""
     model = pretrained.create_model("xclip", variant="test")
-    shapes = pretrained.variable_shapes(model, (4, 32, 32, 3))
+    shapes = model_tree.variable_shapes(model, (4, 32, 32, 3))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.1, shapes)
-    pretrained.save_pretrained(home / "folder", model, variables, {"preprocessing": TOLD})
+    saving.save_pretrained(home / "folder", model, variables, {"preprocessing": TOLD})
     letters = string.ascii_lowercase
     pieces = [*letters, *(x + text.WORD_END for x in letters), text.START, text.END]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
@@ -124,7 +124,7 @@ def test_without_labels_it_asks_for_them(folder, capsys):
 
 
 def test_the_tokenizer_travels_with_an_export(folder, home):
-    pretrained.save_pretrained(home / "copy", *pretrained.from_pretrained(folder))
+    saving.save_pretrained(home / "copy", *pretrained.from_pretrained(folder))
     assert text.has_tokenizer(home / "copy")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from jaxvid import pretrained
+from jaxvid import pretrained, saving
 from jaxvid.convert import source, weights_file
 
 DESCRIPTION = """Converts a checkpoint, strictly: every key is accounted for, or all that does not fit
@@ -72,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 def _write(path: Path, to: str | None, model, variables, info) -> str:
     """Writes DST; returns whose keys it has."""
     if not weights_file.is_weights_file(path):
-        return pretrained.save_pretrained(path, model, variables, info, arch=to)
+        return saving.save_pretrained(path, model, variables, info, arch=to)
     arch = to or _default_arch(path, info["model"])
-    pretrained.save_weights(path, model, variables, info, arch=arch)
+    saving.save_weights(path, model, variables, info, arch=arch)
     return arch
 
 

@@ -114,6 +114,8 @@ class MViT(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
 
+    pads = True  # clips that patches do not divide
+
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
         """inputs["video"]: float (N, T, H, W, C), normalised.

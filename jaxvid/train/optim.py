@@ -93,6 +93,10 @@ def layer_scales(params, decay: float) -> dict:
         if "/blocks/" in path:
             powers = depth - np.arange(leaf.shape[0])
             return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
+        if merge := re.search(
+            r"/merge_(\d+)/", path
+        ):  # between two stages: with the first block after
+            path = path.replace(merge[0], f"/stage_{int(merge[1]) + 1}/block_0/")
         if block := _block(path):
             return np.float32(decay ** (depth - number[block]))
         below = re.search(BELOW, path)

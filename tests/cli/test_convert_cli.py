@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.cli import convert, main
 
 CLIP = (4, 16, 16, 3)
@@ -18,10 +18,10 @@ INFO = {
 def export(tmp_path_factory):
     model = pretrained.create_model("videomae", variant="test", num_classes=2, fc_norm_eps=1e-5)
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
     folder = tmp_path_factory.mktemp("cli") / "export"
-    pretrained.save_pretrained(folder, model, variables, INFO)
+    saving.save_pretrained(folder, model, variables, INFO)
     return folder, variables
 
 

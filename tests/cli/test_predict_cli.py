@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.cli import main, predict
 from jaxvid.data import sampling
 from jaxvid.data.transform_list import build_transforms
@@ -29,11 +29,11 @@ NAMES = ["walk", "fight", "hug"]
 
 def export(path, **info):
     model = pretrained.create_model("videomae", variant="test", num_classes=3, head_init_scale=1.0)
-    shapes = pretrained.variable_shapes(model, (4, 16, 16, 3))
+    shapes = model_tree.variable_shapes(model, (4, 16, 16, 3))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.3, shapes)
     info = {"preprocessing": TOLD, "class_names": NAMES} | info
-    pretrained.save_pretrained(path, model, variables, info)
+    saving.save_pretrained(path, model, variables, info)
     return str(path)
 
 
@@ -137,27 +137,27 @@ def test_what_cannot_start_says_why(folder, capsys, options, words):
 
 def test_a_checkpoint_without_classes(tmp_path, capsys):
     model = pretrained.create_model("videomae_pretrain", variant="test")
-    shapes = pretrained.variable_shapes(model, (4, 16, 16, 3))
+    shapes = model_tree.variable_shapes(model, (4, 16, 16, 3))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    pretrained.save_pretrained(tmp_path / "own", model, zeros, {"preprocessing": TOLD})
+    saving.save_pretrained(tmp_path / "own", model, zeros, {"preprocessing": TOLD})
     assert predict.run([FILES[0], "--checkpoint", str(tmp_path / "own")]) == 2
     assert "has no classes of its own; fine-tune it first" in capsys.readouterr().err
 
 
 def test_a_fresh_head_predicts_nothing(folder, tmp_path, capsys):
     fresh = str(tmp_path / "fresh")
-    pretrained.save_pretrained(fresh, *pretrained.from_pretrained(folder, num_classes=5))
+    saving.save_pretrained(fresh, *pretrained.from_pretrained(folder, num_classes=5))
     assert predict.run([FILES[0], "--checkpoint", fresh]) == 2
     assert "has no weights for head/" in capsys.readouterr().err
 
 
 def test_a_model_of_flow_asks_how(tmp_path, capsys):
     model = pretrained.create_model("i3d", variant="test", num_classes=2, stream="flow", channels=2)
-    shapes = pretrained.variable_shapes(model, (8, 32, 32, 2))
+    shapes = model_tree.variable_shapes(model, (8, 32, 32, 2))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     told = TOLD | {"num_frames": 8, "size": 32, "short_side": 32}
     path = str(tmp_path / "flow")
-    pretrained.save_pretrained(path, model, zeros, {"preprocessing": told})
+    saving.save_pretrained(path, model, zeros, {"preprocessing": told})
     assert predict.run([FILES[0], "--checkpoint", path]) == 2
     assert "sees optical flow; say how it is computed: --flow tvl1 or --flow dis" in (
         capsys.readouterr().err

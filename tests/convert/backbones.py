@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree
 
 PREPROCESSING = {"num_frames": 1, "size": 32, "mean": (0.45,) * 3, "std": (0.22,) * 3}
 
@@ -14,7 +14,7 @@ PREPROCESSING = {"num_frames": 1, "size": 32, "mean": (0.45,) * 3, "std": (0.22,
 @functools.cache
 def variables():
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(_model(), (1, 32, 32, 3))
+    shapes = model_tree.variable_shapes(_model(), (1, 32, 32, 3))
     return jax.tree.map(lambda x: rng.uniform(0.5, 1.0, x.shape).astype(np.float32), shapes)
 
 
@@ -35,7 +35,7 @@ def start(folder, name, **overrides):
 def check_start(folder, name, fresh, **overrides):
     """Its ResNet is the checkpoint's, parameters and statistics; all else is fresh, and said to be."""
     model, got, info = start(folder, name, num_classes=2, **overrides)
-    assert pretrained.model_name(model) == name and model.num_classes == 2
+    assert model_tree.model_name(model) == name and model.num_classes == 2
     assert model.stage_sizes == (1, 1) and model.width == 8 and model.bn_epsilon == 1e-4
     assert {path.split("/")[0] for path in info["fresh"]} == fresh
     assert got["params"].keys() == {"backbone", *fresh}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import source
 from jaxvid.core.errors import ConversionError
 
@@ -52,9 +52,9 @@ def check_there_and_back(model, arch, config):
     prefixes."""
     rng = np.random.default_rng(0)
     clip = source.find(arch).source.clip(config)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=clip)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=clip)
     counters = [key for key in state if key.endswith("num_batches_tracked")]
     norms = [key for key in state if key.endswith("running_var")]
     assert len(counters) == len(norms) > 10
@@ -62,7 +62,7 @@ def check_there_and_back(model, arch, config):
     again, back, info = pretrained.from_state_dict(wrapped, arch=arch, config=config)
     jax.tree.map(np.testing.assert_array_equal, back, variables)
     assert info["fresh"] == [] and set(info["waived"]) == set(counters)
-    ours, theirs = pretrained._arguments(model), pretrained._arguments(again)
+    ours, theirs = model_tree.arguments_of(model), model_tree.arguments_of(again)
     assert {n for n in ours if ours[n] != theirs[n]} <= {"head_dropout"}
 
 
@@ -98,6 +98,6 @@ def check_refused(arch, config, message):
 
 def check_inexpressible(model, arch, message):
     with pytest.raises(ConversionError, match=message):
-        shapes = pretrained.variable_shapes(model, (8, 32, 32, 3))
+        shapes = model_tree.variable_shapes(model, (8, 32, 32, 3))
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-        pretrained.to_state_dict(model, zeros, arch=arch)
+        saving.to_state_dict(model, zeros, arch=arch)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, saving
 from jaxvid.convert import source
 from jaxvid.core.errors import ConversionError
 
@@ -16,10 +16,10 @@ def checkpoint(arch="videomae/finetune", **fields):
     """(VideoMAE's variables, its weights under the reference's keys, the config)"""
     model = jaxvid.create_model("videomae", variant="test", num_classes=5, depth=3, **fields)
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
-    return variables, state, source.find(arch).source.config(pretrained._arguments(model), CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    return variables, state, source.find(arch).source.config(model_tree.arguments_of(model), CLIP)
 
 
 def assert_equal(a, b):
@@ -33,7 +33,7 @@ def test_videomae_starts_both_streams(fusion, arch):
     model, variables, info = jaxvid.from_state_dict(
         state, arch="audio_visual", config=config, num_classes=7, fusion=fusion
     )
-    assert pretrained.model_name(model) == "audio_visual"
+    assert model_tree.model_name(model) == "audio_visual"
     assert (model.num_classes, model.width, model.fusion_layer) == (7, 32, 2)
     params, encoder = variables["params"], theirs["params"]["encoder"]
     assert_equal(params["video"]["patch_embed"], encoder["patch_embed"])
@@ -90,12 +90,12 @@ def test_what_it_cannot_be_is_refused():
 
 def test_its_own_weights_come_back(tmp_path):
     model = jaxvid.create_model("audio_visual", variant="test", num_classes=3, width=32, depth=3)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
     preprocessing = {"num_frames": 4, "size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     info = {"preprocessing": preprocessing, "class_names": ["a", "b", "c"]}
-    assert pretrained.save_pretrained(tmp_path / "own", model, variables, info) == "jaxvid"
+    assert saving.save_pretrained(tmp_path / "own", model, variables, info) == "jaxvid"
     again, back, _ = jaxvid.from_pretrained(tmp_path / "own")
     assert again == model
     assert_equal(back, variables)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, saving
 from jaxvid.convert import source
 from jaxvid.core.errors import ConversionError
 
@@ -19,10 +19,10 @@ def checkpoint():
     fields = {"width": 16, "stage_sizes": (1, 1, 1, 1), "head_pools": None}
     model = jaxvid.create_model("slowfast", variant="R50_8x8", num_classes=5, **fields)
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    state = pretrained.to_state_dict(model, variables, arch=ARCH, clip=CLIP)
-    arguments = {n: x for n, x in pretrained._arguments(model).items() if n != "head_pools"}
+    state = saving.to_state_dict(model, variables, arch=ARCH, clip=CLIP)
+    arguments = {n: x for n, x in model_tree.arguments_of(model).items() if n != "head_pools"}
     return variables, state, source.find(ARCH).source.config(arguments, CLIP)
 
 
@@ -31,7 +31,7 @@ def test_what_sees_comes_from_slowfast(checkpoint):
     model, variables, info = jaxvid.from_state_dict(
         state, arch="avslowfast", config=config, num_classes=7, audio_fusion_width=8
     )
-    assert pretrained.model_name(model) == "avslowfast"
+    assert model_tree.model_name(model) == "avslowfast"
     assert (model.num_classes, model.width, model.alpha) == (7, 16, 4)
     assert model.head_pools == ((8, 2, 2), (32, 2, 2)) and model.drop_pathway_rate == 0.8
     for collection in ("params", "batch_stats"):
@@ -69,4 +69,4 @@ def test_its_own_weights_have_no_reference(checkpoint):
     with pytest.raises(
         ConversionError, match="is of model 'slowfast', not 'avslowfast'; of it: none"
     ):
-        pretrained.to_state_dict(model, {"params": {}}, arch=ARCH)
+        saving.to_state_dict(model, {"params": {}}, arch=ARCH)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import apply, reading, source, writing
 from jaxvid.core.errors import ConversionError
 
@@ -45,7 +45,7 @@ def test_every_key_is_used_and_every_leaf_filled_and_back(out_dim, normed):
     assert checkpoint.arguments["batch_norm"] is normed
     assert checkpoint.clip == ((16, 112, 112, 3) if out_dim == 8192 else (16, 80, 80, 3))
     model = pretrained.create_model("c3d", **checkpoint.arguments)
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, checkpoint.clip))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, checkpoint.clip))
     filled, report = apply.load(checkpoint.state, shapes, checkpoint.entries)
     assert filled.keys() == shapes.keys() and not report.fresh
     assert report.used.keys() | report.waived.keys() == state.keys()
@@ -60,7 +60,7 @@ def test_weights_come_back_as_they_were():
     weights = check.weights("mmaction_c3d")
     model, variables, info = jaxvid.from_state_dict(weights, arch="c3d")
     assert not info["fresh"] and "batch_stats" not in variables
-    back = pretrained.to_state_dict(model, variables, arch=ARCH)
+    back = saving.to_state_dict(model, variables, arch=ARCH)
     assert back.keys() == weights.keys()
     for key, x in weights.items():
         np.testing.assert_array_equal(back[key], x, err_msg=key)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import pretrained, saving
 from jaxvid.convert import source
 from jaxvid.core.errors import ConversionError
 from jaxvid.core.tree import flatten
@@ -82,7 +82,7 @@ def test_features_are_transformers_averaged_over_frames(clip):
 def test_transformers_reads_what_is_written(clip, tmp_path):
     theirs, folder = clip
     model, variables, info = pretrained.from_pretrained(folder)
-    pretrained.save_pretrained(tmp_path / "x", model, variables, info, arch="hf/clip")
+    saving.save_pretrained(tmp_path / "x", model, variables, info, arch="hf/clip")
     again, report = type(theirs).from_pretrained(tmp_path / "x", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     for one, other in zip(features(theirs), features(again.eval()), strict=True):
@@ -113,7 +113,7 @@ def test_the_transformer_over_frames_starts_from_the_text_towers_first_blocks(cl
     np.testing.assert_array_equal(params["temporal/position_embedding"], theirs[key][:8])
     if num_classes is None:
         with pytest.raises(ConversionError, match="pool: 'transformer' here, 'mean' there"):
-            pretrained.to_state_dict(model, variables, arch="hf/clip")
+            saving.to_state_dict(model, variables, arch="hf/clip")
 
 
 def test_more_frames_than_words_cannot_start_from_them():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import pretrained, saving
 from jaxvid.convert import source
 from jaxvid.core.errors import ConversionError
 
@@ -42,7 +42,7 @@ def test_weights_come_back_as_they_were():
     model, variables, info = jaxvid.from_state_dict(weights, arch=ARCH)
     assert (model.stream, model.channels, model.head_pool) == ("flow", 2, (2, 7, 7))
     assert info["clip"] == [64, 224, 224, 2] and not info["fresh"]
-    back = pretrained.to_state_dict(model, variables, arch=ARCH)
+    back = saving.to_state_dict(model, variables, arch=ARCH)
     counters = {key: x for key, x in back.items() if key.endswith("num_batches_tracked")}
     assert back.keys() - counters.keys() == weights.keys() and len(counters) == 57
     for key, x in weights.items():
@@ -113,4 +113,4 @@ def test_a_smaller_model_is_not_the_references():
     with pytest.raises(
         ConversionError, match=r"cannot express this model:[^:]*width_factor: 0.25 here"
     ):
-        pretrained.to_state_dict(model, variables, arch=ARCH)
+        saving.to_state_dict(model, variables, arch=ARCH)

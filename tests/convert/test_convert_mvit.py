@@ -10,7 +10,7 @@ import pytest
 import resnet_tables
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import reading, source
 from jaxvid.core.errors import ConversionError
 
@@ -88,7 +88,7 @@ def test_weights_survive_the_way_there_and_back(name):
         {f"module.{key}": x for key, x in weights.items()}, arch=arch, config=config
     )
     assert info["fresh"] == []
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=(8, 32, 32, 3))
+    state = saving.to_state_dict(model, variables, arch=arch, clip=(8, 32, 32, 3))
     assert state.keys() == weights.keys()
     for key, x in weights.items():
         np.testing.assert_array_equal(state[key], x, err_msg=key)
@@ -125,7 +125,7 @@ def loaded_for(name, shape):
     config = check.facts(name)["config"]
     checkpoint = reading.from_state(check.weights(name), TINY[name], config)
     model, _, _ = jaxvid.from_state_dict(check.weights(name), arch=TINY[name], config=config)
-    shapes = pretrained.variable_shapes(model, shape)
+    shapes = model_tree.variable_shapes(model, shape)
     merged, report = pretrained.load_into(model, shapes, checkpoint)
     assert not report.fresh
     return model, merged
@@ -241,11 +241,9 @@ def test_other_forms_of_pytorchvideo():
     assert arguments["positions"] == "joint" and not arguments["class_token"]
     assert found.arguments(found.config(arguments, clip)) == arguments
     model = jaxvid.create_model("mvit", **arguments)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
-    state = pretrained.to_state_dict(
-        model, variables, arch="pytorchvideo/mvit_base_16x4", clip=clip
-    )
+    state = saving.to_state_dict(model, variables, arch="pytorchvideo/mvit_base_16x4", clip=clip)
     assert state["cls_positional_encoding.pos_embed"].shape == (1, 256, 32)
     assert "blocks.0.attn.q.bias" not in state
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
-from jaxvid.convert import reading, source
+from jaxvid import model_tree, saving
+from jaxvid.convert import apply, reading, source
 from jaxvid.convert.preprocessing import IMAGENET_MEAN
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -26,10 +26,10 @@ def arch(depth):
 def listing(depth, num_classes=1000):
     """{key: shape only} as torchvision has them: of ours, written."""
     model = jaxvid.create_model("resnet", variant=str(depth), num_classes=num_classes)
-    shapes = pretrained.variable_shapes(model, (1, 224, 224, 3))
-    flat = pretrained.apply.flatten_variables(shapes)
+    shapes = model_tree.variable_shapes(model, (1, 224, 224, 3))
+    flat = apply.flatten_variables(shapes)
     found = source.find(arch(depth)).source
-    return pretrained.apply.save(flat, found.entries)
+    return apply.save(flat, found.entries)
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -102,9 +102,9 @@ def test_a_file_without_its_classifier():
 def test_weights_and_statistics_survive_the_way_there_and_back():
     rng = np.random.default_rng(0)
     model = jaxvid.create_model("resnet", variant="18", num_classes=3)
-    shapes = pretrained.variable_shapes(model, (1, 224, 224, 3))
+    shapes = model_tree.variable_shapes(model, (1, 224, 224, 3))
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    state = pretrained.to_state_dict(model, variables, arch=arch(18), clip=(1, 224, 224, 3))
+    state = saving.to_state_dict(model, variables, arch=arch(18), clip=(1, 224, 224, 3))
     assert state["layer4.1.bn2.num_batches_tracked"] == 0
     _, back, info = jaxvid.from_state_dict(state, arch="resnet")
     jax.tree.map(np.testing.assert_array_equal, back, variables)
@@ -113,10 +113,10 @@ def test_weights_and_statistics_survive_the_way_there_and_back():
 
 def test_what_torchvision_cannot_express():
     model = jaxvid.create_model("resnet", variant="test", num_classes=3)
-    shapes = pretrained.variable_shapes(model, (1, 32, 32, 3))
+    shapes = model_tree.variable_shapes(model, (1, 32, 32, 3))
     variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     with pytest.raises(ConversionError, match="stem_kernel|stage_sizes|width"):
-        pretrained.to_state_dict(model, variables, arch=arch(18))
+        saving.to_state_dict(model, variables, arch=arch(18))
 
 
 def test_other_classes_make_a_fresh_head():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import pretrained, saving
 from jaxvid.convert import reading, source
 from jaxvid.core.errors import ConversionError
 
@@ -43,7 +43,7 @@ def test_weights_come_back_as_they_were_under_either_name():
     weights = check.weights(GOLDENS["kylemin/s3d"])
     model, variables, _ = jaxvid.from_state_dict(weights, arch="s3d")  # told by its keys
     assert model.head_pool == (2, None, None)
-    back = pretrained.to_state_dict(model, variables, arch="kylemin/s3d")
+    back = saving.to_state_dict(model, variables, arch="kylemin/s3d")
     assert {key for key in back if "num_batches" not in key} == weights.keys()
     for key, x in weights.items():
         np.testing.assert_array_equal(back[key], x, err_msg=key)
@@ -51,8 +51,8 @@ def test_weights_come_back_as_they_were_under_either_name():
     with pytest.raises(
         ConversionError, match=r"head_pool: \(2, None, None\) here, \(2, 7, 7\) there"
     ):
-        pretrained.to_state_dict(model, variables, arch="torchvision/s3d")
-    other = pretrained.to_state_dict(
+        saving.to_state_dict(model, variables, arch="torchvision/s3d")
+    other = saving.to_state_dict(
         model.clone(head_pool=(2, 7, 7)), variables, arch="torchvision/s3d"
     )
     arrays = [x for key, x in other.items() if "num_batches" not in key]
@@ -103,7 +103,7 @@ def test_gates_are_refused_by_both():
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
     for arch in ARCHS:
         with pytest.raises(ConversionError, match="gating: True here, False there"):
-            pretrained.to_state_dict(model, variables, arch=arch)
+            saving.to_state_dict(model, variables, arch=arch)
 
 
 def test_pixels_and_frames_are_the_references():

@@ -6,7 +6,7 @@ import pytest
 import resnet_tables
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, saving
 from jaxvid.convert import apply, source, writing
 from jaxvid.core.errors import ConversionError
 
@@ -30,8 +30,8 @@ def test_the_other_published_files_tell_what_they_are(variant, frames):
     """They are not in the hub: the shapes alone, under the hub's name of their depth."""
     arch, clip = (R50 if "R50" in variant else R101), (frames, 224, 224, 3)
     model = jaxvid.create_model("slowfast", variant=variant, num_classes=400)
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, clip))
-    arguments = pretrained._arguments(model)
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, clip))
+    arguments = model_tree.arguments_of(model)
     state = writing.to_state("slowfast", arguments, shapes, arch, clip).state
     found = source.find(arch).source
     guess = found.guess({key: tuple(x.shape) for key, x in state.items()}, {})
@@ -88,11 +88,11 @@ def test_every_field_comes_back():
 
 def test_the_mean_of_everything_is_written_as_the_windows_of_the_clip():
     model, clip = small(head_pools=None), (16, 100, 100, 3)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    assert pretrained.to_state_dict(model, zeros, arch=R50, clip=clip)
+    assert saving.to_state_dict(model, zeros, arch=R50, clip=clip)
     found = source.find(R50).source
-    arguments = {n: x for n, x in pretrained._arguments(model).items() if n != "head_pools"}
+    arguments = {n: x for n, x in model_tree.arguments_of(model).items() if n != "head_pools"}
     config = found.config(arguments, clip)
     assert config["head_pool_kernel_sizes"] == ((4, 4, 4), (16, 4, 4))
 

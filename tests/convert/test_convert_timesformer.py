@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import reading, source
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -128,14 +128,14 @@ def tiny(**fields):
 
 def random_variables(model, clip=CLIP):
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     return jax.tree.map(lambda x: rng.normal(size=x.shape, scale=0.3).astype(np.float32), shapes)
 
 
 def config_of(arch, model, variables, clip=CLIP):
     flat = {"encoder/position_embedding": variables["params"]["encoder"]["position_embedding"]}
     found = source.find(arch).source
-    _, arguments = found.prepare_save(flat, pretrained._arguments(model))
+    _, arguments = found.prepare_save(flat, model_tree.arguments_of(model))
     return found.config(arguments, clip)
 
 
@@ -146,13 +146,13 @@ def test_weights_survive_the_way_there_and_back(arch, attention):
     for fields in ({}, {"qkv_bias": "none", "patch_size": 4, "norm_eps": 1e-5}):
         model = tiny(attention_type=attention, **mean, **fields)
         variables = random_variables(model)
-        state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
+        state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
         wrapped = {f"module.{key}": value for key, value in state.items()}
         config = config_of(arch, model, variables)
         again, back, info = jaxvid.from_state_dict(wrapped, arch=arch, config=config)
         jax.tree.map(np.testing.assert_array_equal, back, variables)
         assert info["fresh"] == [] and info["waived"] == {}
-        ours, theirs = pretrained._arguments(model), pretrained._arguments(again)
+        ours, theirs = model_tree.arguments_of(model), model_tree.arguments_of(again)
         differing = {n for n in ours if ours[n] != theirs[n]}
         started = {"position_init_std", "time_init_std"}
         unused = set() if attention == "space_only" else {"frame_mean"}
@@ -162,7 +162,7 @@ def test_weights_survive_the_way_there_and_back(arch, attention):
 def test_tables_of_other_sizes_are_resized_when_loaded():
     model = tiny()
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=HF, clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch=HF, clip=CLIP)
     config = config_of(HF, model, variables)
     other, back, _ = jaxvid.from_state_dict(
         state, arch=HF, config=config, num_frames=6, image_size=32
@@ -181,7 +181,7 @@ def test_tables_of_other_sizes_are_resized_when_loaded():
     np.testing.assert_allclose(got, expected, atol=1e-5)
     # And into variables of one's own, as training starts from a checkpoint.
     started = tiny()
-    shapes = pretrained.variable_shapes(started, (6, 32, 32, 3))
+    shapes = model_tree.variable_shapes(started, (6, 32, 32, 3))
     checkpoint = reading.from_state(state, HF, config)
     merged, report = pretrained.load_into(started, shapes, checkpoint)
     assert not report.fresh
@@ -191,7 +191,7 @@ def test_tables_of_other_sizes_are_resized_when_loaded():
 def test_tables_that_are_none_are_named():
     model = tiny()
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=HF, clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch=HF, clip=CLIP)
     config = config_of(HF, model, variables)
     key = "timesformer.embeddings.position_embeddings"
     for wrong, words in (
@@ -210,16 +210,16 @@ def test_what_the_references_cannot_be_is_not_written():
     wide = random_variables(model, (4, 16, 24, 3))
     for arch in (HF, ORIGINAL):
         with pytest.raises(ConversionError, match="2 × 3 patches: the references have squares"):
-            pretrained.to_state_dict(model, wide, arch=arch, clip=CLIP)
+            saving.to_state_dict(model, wide, arch=arch, clip=CLIP)
     space = tiny(attention_type="space_only")
     with pytest.raises(ConversionError, match="frame_mean: 'tokens' here, 'logits' there"):
-        pretrained.to_state_dict(space, random_variables(space), arch=HF, clip=CLIP)
+        saving.to_state_dict(space, random_variables(space), arch=HF, clip=CLIP)
 
 
 def test_an_export_says_the_size_of_its_tables(tmp_path):
     model = tiny()
     variables = random_variables(model, (6, 16, 16, 3))
-    assert pretrained.save_pretrained(tmp_path / "export", model, variables, INFO) == HF
+    assert saving.save_pretrained(tmp_path / "export", model, variables, INFO) == HF
     config = json.loads((tmp_path / "export" / "config.json").read_text())
     assert (config["num_frames"], config["image_size"]) == (6, 16)
     assert config["model_type"] == "timesformer" and config["id2label"]["2"] == "fight"
@@ -237,11 +237,11 @@ def image_model(**fields):
     """(a ViT's variables, its weights under timm's keys, the config)"""
     fields = {"width": 32, "num_heads": 2, **fields}
     model = jaxvid.create_model("vit", variant="test", num_classes=9, **fields)
-    shapes = pretrained.variable_shapes(model, (1, 16, 16, 3))
+    shapes = model_tree.variable_shapes(model, (1, 16, 16, 3))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
-    state = pretrained.to_state_dict(model, variables, arch="timm/vit", clip=(1, 16, 16, 3))
-    arguments = pretrained._arguments(model)
+    state = saving.to_state_dict(model, variables, arch="timm/vit", clip=(1, 16, 16, 3))
+    arguments = model_tree.arguments_of(model)
     return variables, state, source.find("timm/vit").source.config(arguments, (1, 16, 16, 3))
 
 
@@ -251,7 +251,7 @@ def test_an_image_model_starts_it(attention):
     model, variables, info = jaxvid.from_state_dict(
         state, arch="timesformer", config=config, num_classes=7, attention_type=attention
     )
-    assert pretrained.model_name(model) == "timesformer" and model.num_classes == 7
+    assert model_tree.model_name(model) == "timesformer" and model.num_classes == 7
     assert info["clip"] == [8, 16, 16, 3] and info["preprocessing"]["num_frames"] == 8
     ours, image = variables["params"]["encoder"], theirs["params"]["encoder"]
     equal = np.testing.assert_array_equal
@@ -276,7 +276,7 @@ def test_an_image_model_for_larger_frames_and_one_without_a_token():
     theirs, state, config = image_model()
     checkpoint = reading.from_state(state, "timm/vit", config)
     model = tiny()
-    shapes = pretrained.variable_shapes(model, (4, 32, 32, 3))
+    shapes = model_tree.variable_shapes(model, (4, 32, 32, 3))
     merged, _ = pretrained.load_into(model, shapes, checkpoint)
     table = theirs["params"]["encoder"]["position_embedding"].repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(merged["params"]["encoder"]["position_embedding"], table)
@@ -288,7 +288,7 @@ def test_an_image_model_for_larger_frames_and_one_without_a_token():
 def test_ones_own_weights_start_it_for_other_clips():
     model = tiny()
     weights = random_variables(model)
-    shapes = pretrained.variable_shapes(model, (8, 32, 32, 3))
+    shapes = model_tree.variable_shapes(model, (8, 32, 32, 3))
     merged, report = pretrained.merge_weights(shapes, weights, what="runs/a, step 3")
     assert not report.fresh
     ours, theirs = merged["params"]["encoder"], weights["params"]["encoder"]
@@ -325,7 +325,7 @@ def test_transformers_reads_an_export_with_the_same_logits(tmp_path, attention):
     torch.set_num_threads(1)
     model = tiny(attention_type=attention, frame_mean="logits", norm_eps=1e-5)
     variables = random_variables(model)
-    pretrained.save_pretrained(tmp_path / "export", model, variables, INFO)
+    saving.save_pretrained(tmp_path / "export", model, variables, INFO)
     load = transformers.AutoModelForVideoClassification.from_pretrained
     theirs, report = load(tmp_path / "export", output_loading_info=True)
     assert type(theirs).__name__ == "TimesformerForVideoClassification"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree
 from jaxvid.convert import apply, reading, source, writing
 from jaxvid.core.errors import ConversionError
 from jaxvid.models import two_stream_i3d
@@ -46,7 +46,7 @@ def state(listings):
 def load(state, config=CONFIG):
     checkpoint = reading.from_state(state, ARCH, config)
     model = two_stream_i3d.MODULE(**checkpoint.arguments)
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, checkpoint.clip))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, checkpoint.clip))
     return checkpoint, *apply.load(checkpoint.state, shapes, checkpoint.entries)
 
 

@@ -6,7 +6,7 @@ import pytest
 import resnet_tables
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import reading, source
 from jaxvid.convert import video_swin as table
 from jaxvid.core.errors import ConversionError
@@ -23,7 +23,7 @@ def small(**fields):
 
 
 def drawn(model, clip=CLIP):
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
@@ -71,15 +71,15 @@ def test_another_number_of_classes():
 def test_weights_survive_the_way_there_and_back(arch):
     model = small()
     variables = drawn(model)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
     indices = {k: x for k, x in state.items() if k.endswith("relative_position_index")}
     assert len(indices) == 3 and all(x.dtype == np.int64 for x in indices.values())
     wrapped = {f"module.{key}": value for key, value in state.items()}
-    for config in (source.find(arch).source.config(pretrained._arguments(model), CLIP), None):
+    for config in (source.find(arch).source.config(model_tree.arguments_of(model), CLIP), None):
         again, back, info = pretrained.from_state_dict(wrapped, arch=arch, config=config)
         jax.tree.map(np.testing.assert_array_equal, back, variables)
         assert set(info["waived"]) == set(indices) and info["fresh"] == []
-        assert pretrained._arguments(again) == pretrained._arguments(model)
+        assert model_tree.arguments_of(again) == model_tree.arguments_of(model)
 
 
 def test_the_index_that_is_written_finds_the_bias_in_the_flat_table():
@@ -94,12 +94,12 @@ def test_the_index_that_is_written_finds_the_bias_in_the_flat_table():
 def test_keys_of_mmaction():
     model = small(channels=2)
     variables = drawn(model, (8, 64, 64, 2))
-    state = pretrained.to_state_dict(model, variables, arch="mmaction/swin", clip=(8, 64, 64, 2))
+    state = saving.to_state_dict(model, variables, arch="mmaction/swin", clip=(8, 64, 64, 2))
     assert state["backbone.layers.0.downsample.reduction.weight"].shape == (16, 32)
     assert state["backbone.layers.1.blocks.0.attn.qkv.bias"].shape == (48,)
     assert state["cls_head.fc_cls.weight"].shape == (5, 16)
     found = source.find("mmaction/swin").source
-    config = found.config(pretrained._arguments(model), (8, 64, 64, 2))
+    config = found.config(model_tree.arguments_of(model), (8, 64, 64, 2))
     assert found.clip(config) == (8, 64, 64, 2)
     later = {k.replace("backbone.norm.", "backbone.norm3."): x for k, x in state.items()}
     assert "backbone.norm3.bias" in later
@@ -110,7 +110,7 @@ def test_keys_of_mmaction():
 
 def images():
     """A Swin of images in Microsoft's keys: that of clips without time."""
-    state = pretrained.to_state_dict(small(), drawn(small()), arch="mmaction/swin", clip=CLIP)
+    state = saving.to_state_dict(small(), drawn(small()), arch="mmaction/swin", clip=CLIP)
     state = {
         k.removeprefix("backbone.").replace("cls_head.fc_cls", "head"): x for k, x in state.items()
     }
@@ -148,7 +148,7 @@ def test_a_start_from_images():
 
 def test_clips_are_no_images():
     with pytest.raises(ConversionError, match="swin/swin is a Swin of images"):
-        pretrained.to_state_dict(small(), drawn(small()), arch="swin/swin", clip=CLIP)
+        saving.to_state_dict(small(), drawn(small()), arch="swin/swin", clip=CLIP)
     state = images()
     state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"][:, :, :3]
     with pytest.raises(ConversionError, match=r"patch_embed.proj.weight \(8, 3, 3, 4\) "):
@@ -160,11 +160,11 @@ def test_what_torchvision_cannot_express(field, caplog):
     model = small(**field)
     variables = drawn(model, (*CLIP[:3], model.channels))
     if "norm_eps" in field:  # said, as little comes of it
-        pretrained.to_state_dict(model, variables, arch=ARCHS["T"], clip=CLIP)
+        saving.to_state_dict(model, variables, arch=ARCHS["T"], clip=CLIP)
         assert "norm_eps is 0.001 here, always 1e-05 there" in caplog.text
     else:
         with pytest.raises(ConversionError, match="channels: 2 here, 3 there"):
-            pretrained.to_state_dict(model, variables, arch=ARCHS["T"], clip=CLIP)
+            saving.to_state_dict(model, variables, arch=ARCHS["T"], clip=CLIP)
 
 
 @pytest.mark.parametrize("arch", [ARCHS["T"], "mmaction/swin", "swin/swin"])

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import apply, reading, source, videomae, videomae_pretrain, writing
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConfigError, ConversionError
@@ -40,7 +40,7 @@ def test_published_sizes_load_with_every_key_used_and_every_leaf_filled(path):
     arch, config = arch_and_config(listing)
     checkpoint = reading.from_state(state, arch, config)
     model = lookup.module("model", checkpoint.model).MODULE(**checkpoint.arguments)
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, checkpoint.clip))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, checkpoint.clip))
     filled, report = apply.load(checkpoint.state, shapes, checkpoint.entries)
     assert filled.keys() == shapes.keys() and report.used.keys() == state.keys()
     assert not report.waived and not report.fresh
@@ -98,7 +98,7 @@ def test_videomae_v2s_giant_by_name_and_by_shapes():
     assert {n: arguments[n] for n in variant} == variant
     model = lookup.module("model", "videomae").MODULE(**arguments)
     clip = found.clip({"model": "vit_giant_patch14_224"})
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, clip))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, clip))
     written = writing.to_state("videomae", arguments, shapes, V2, clip)
     state = {key: x.shape for key, x in written.state.items()}
     assert state["patch_embed.proj.weight"] == (1408, 3, 2, 14, 14)
@@ -111,15 +111,15 @@ def test_videomae_v2s_giant_by_name_and_by_shapes():
 def test_cosine_attention_is_seen_in_the_keys_and_hugging_face_has_none():
     model = tiny(cosine_attention=True)
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=V2, clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch=V2, clip=CLIP)
     assert state["blocks.1.attn.scale"].shape == (2, 1, 1)
     told = {"num_heads": 2}
     guess = source.find(V2).source.guess({k: x.shape for k, x in state.items()}, told)
     assert guess["cos_attn"] is True
     with pytest.raises(ConversionError, match="cosine_attention: True here, False there"):
-        pretrained.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
+        saving.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
     del state["blocks.1.attn.scale"]
-    config = source.find(V2).source.config(pretrained._arguments(model), CLIP)
+    config = source.find(V2).source.config(model_tree.arguments_of(model), CLIP)
     with pytest.raises(ConversionError, match=r"block_1/attention/logit_scale .*attn\.scale"):
         pretrained.from_state_dict(state, arch=V2, config=config)
 
@@ -184,7 +184,7 @@ def tiny(name="videomae", **overrides):
 def random_variables(model, seed=0):
     """Random leaves; layer norms and gammas too, so that nothing is 0 or 1 by chance."""
     rng = np.random.default_rng(seed)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
@@ -206,12 +206,12 @@ FORMS = [
 def test_weights_survive_the_way_there_and_back(arch, name, overrides):
     model = tiny(name, **overrides)
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
-    config = source.find(arch).source.config(pretrained._arguments(model), CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    config = source.find(arch).source.config(model_tree.arguments_of(model), CLIP)
     again, back, info = pretrained.from_state_dict(state, arch=arch, config=config)
     jax.tree.map(np.testing.assert_array_equal, back, variables)
     assert info["fresh"] == [] and info["waived"] == {}
-    ours, theirs = pretrained._arguments(model), pretrained._arguments(again)
+    ours, theirs = model_tree.arguments_of(model), model_tree.arguments_of(again)
     differing = {n for n in ours if ours[n] != theirs[n]}
     assert differing <= {"fc_norm_eps", "decoder_norm_eps"}
 
@@ -221,8 +221,8 @@ def test_both_forms_of_the_biases_load(name):
     arch = {"videomae": "hf/videomae", "videomae_pretrain": "hf/videomae_pretrain"}[name]
     model = tiny(name)
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
-    config = source.find(arch).source.config(pretrained._arguments(model), CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    config = source.find(arch).source.config(model_tree.arguments_of(model), CLIP)
     assert any(key.endswith("q_bias") for key in state)  # the published form is written
     newer = {}
     for key, value in state.items():
@@ -242,13 +242,11 @@ def test_both_forms_of_the_biases_load(name):
 
 def test_a_fused_projection_is_query_key_value_in_this_order():
     model = tiny()
-    state = pretrained.to_state_dict(
+    state = saving.to_state_dict(
         model, random_variables(model), arch="videomae/finetune", clip=CLIP
     )
     fused = state["blocks.0.attn.qkv.weight"]
-    separate = pretrained.to_state_dict(
-        model, random_variables(model), arch="hf/videomae", clip=CLIP
-    )
+    separate = saving.to_state_dict(model, random_variables(model), arch="hf/videomae", clip=CLIP)
     layer = "videomae.encoder.layer.0.attention.attention"
     parts = [separate[f"{layer}.{name}.weight"] for name in ("query", "key", "value")]
     np.testing.assert_array_equal(fused, np.concatenate(parts))
@@ -259,8 +257,8 @@ def test_layer_scale_is_folded_for_hugging_face():
     variables = random_variables(model)
     video = np.random.default_rng(1).normal(size=(2, *CLIP)).astype(np.float32)
     expected = model.apply(variables, {"video": video}, train=False)["logits"]
-    state = pretrained.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
-    config = source.find("hf/videomae").source.config(pretrained._arguments(model), CLIP)
+    state = saving.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
+    config = source.find("hf/videomae").source.config(model_tree.arguments_of(model), CLIP)
     again, back, _ = pretrained.from_state_dict(state, arch="hf/videomae", config=config)
     assert again.layer_scale is None
     got = again.apply(back, {"video": video}, train=False)["logits"]
@@ -272,9 +270,9 @@ def test_key_biases_are_left_out_for_hugging_face_without_effect():
     variables = random_variables(model)
     video = np.random.default_rng(1).normal(size=(2, *CLIP)).astype(np.float32)
     expected = model.apply(variables, {"video": video}, train=False)["logits"]
-    state = pretrained.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch="hf/videomae", clip=CLIP)
     assert not any("key.bias" in key for key in state)
-    config = source.find("hf/videomae").source.config(pretrained._arguments(model), CLIP)
+    config = source.find("hf/videomae").source.config(model_tree.arguments_of(model), CLIP)
     again, back, _ = pretrained.from_state_dict(state, arch="hf/videomae", config=config)
     got = again.apply(back, {"video": video}, train=False)["logits"]
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
@@ -282,10 +280,10 @@ def test_key_biases_are_left_out_for_hugging_face_without_effect():
 
 def test_prefixes_of_wrappers_are_taken_off():
     model = tiny()
-    state = pretrained.to_state_dict(
+    state = saving.to_state_dict(
         model, random_variables(model), arch="videomae/finetune", clip=CLIP
     )
-    config = source.find("videomae/finetune").source.config(pretrained._arguments(model), CLIP)
+    config = source.find("videomae/finetune").source.config(model_tree.arguments_of(model), CLIP)
     for prefix in ("module.", "backbone.", "module.backbone."):
         wrapped = {(k if k.startswith("head.") else prefix + k): v for k, v in state.items()}
         pretrained.from_state_dict(wrapped, arch="videomae/finetune", config=config)
@@ -299,12 +297,12 @@ def test_prefixes_of_wrappers_are_taken_off():
 def test_a_pretraining_checkpoint_starts_a_classifier(arch, pool):
     model = tiny("videomae_pretrain")
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
-    config = source.find(arch).source.config(pretrained._arguments(model), CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    config = source.find(arch).source.config(model_tree.arguments_of(model), CLIP)
     classifier, back, info = pretrained.from_state_dict(
         state, arch=arch, config=config, num_classes=7, pool=pool
     )
-    assert pretrained.model_name(classifier) == "videomae" and classifier.num_classes == 7
+    assert model_tree.model_name(classifier) == "videomae" and classifier.num_classes == 7
     encoder = dict(variables["params"]["encoder"])
     if pool == "mean":
         del encoder["norm"]

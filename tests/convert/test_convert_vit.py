@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import reading, source
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -30,7 +30,7 @@ def small(**fields):
 
 def random_variables(model):
     rng = np.random.default_rng(0)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     return jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
@@ -38,9 +38,9 @@ def random_variables(model):
 def test_weights_survive_the_way_there_and_back(arch):
     model = small(norm_eps=1e-5, activation="gelu_tanh")
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
     found = source.find(arch).source
-    config = found.config(pretrained._arguments(model), CLIP)
+    config = found.config(model_tree.arguments_of(model), CLIP)
     again, back, info = pretrained.from_state_dict(state, arch=arch, config=config)
     jax.tree.map(np.testing.assert_array_equal, back, variables)
     assert info["fresh"] == [] and info["waived"] == {} and again == model
@@ -51,7 +51,7 @@ def test_weights_survive_the_way_there_and_back(arch):
 def test_files_of_google_need_no_config_and_come_in_two_spellings():
     model = small(activation="gelu_tanh")
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch="google/vit", clip=CLIP)
+    state = saving.to_state_dict(model, variables, arch="google/vit", clip=CLIP)
     older = {}
     for key, value in state.items():
         for new, old in (("LayerNorm_1", "LayerNorm_2"), ("Attention_0", "Attention_1")):
@@ -79,9 +79,9 @@ def test_files_of_timm_need_no_config():
 def test_a_table_of_positions_is_resized():
     model = small()
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch="timm/vit", clip=CLIP)
-    config = source.find("timm/vit").source.config(pretrained._arguments(model), CLIP)
-    shapes = pretrained.variable_shapes(model, (1, 56, 56, 3))
+    state = saving.to_state_dict(model, variables, arch="timm/vit", clip=CLIP)
+    config = source.find("timm/vit").source.config(model_tree.arguments_of(model), CLIP)
+    shapes = model_tree.variable_shapes(model, (1, 56, 56, 3))
     checkpoint = reading.from_state(state, "timm/vit", config)
     merged, _ = pretrained.load_into(model, shapes, checkpoint)
     table = merged["params"]["encoder"]["position_embedding"]
@@ -95,7 +95,7 @@ def test_what_the_model_cannot_be_is_refused():
         source.find("hf/vit").source.arguments({"hidden_act": "relu"})
     model = small(pool="mean")
     with pytest.raises(ConversionError, match="pool: 'mean' here, 'token' there"):
-        pretrained.to_state_dict(model, random_variables(model), arch="hf/vit", clip=CLIP)
+        saving.to_state_dict(model, random_variables(model), arch="hf/vit", clip=CLIP)
 
 
 @pytest.mark.torch
@@ -106,7 +106,7 @@ def test_transformers_reads_an_export_with_the_same_logits(tmp_path):
     model = small(norm_eps=1e-3)
     variables = random_variables(model)
     pixels = {"num_frames": 1, "size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    pretrained.save_pretrained(tmp_path, model, variables, {"preprocessing": pixels})
+    saving.save_pretrained(tmp_path, model, variables, {"preprocessing": pixels})
     load = transformers.ViTForImageClassification.from_pretrained
     theirs, report = load(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import apply, reading, source
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -52,7 +52,7 @@ def small(**fields):
 
 def random_variables(model, clip=CLIP, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     return jax.tree.map(lambda x: 0.2 * rng.normal(size=x.shape).astype(np.float32), shapes)
 
 
@@ -135,8 +135,8 @@ def test_hugging_face_has_model_1_alone(tmp_path):
     for fields in MODELS[1:]:
         model = small(**fields)
         with pytest.raises(ConversionError, match="hf/vivit cannot express this model:"):
-            pretrained.save_pretrained(tmp_path / "x", model, random_variables(model), INFO)
-    pretrained.save_pretrained(
+            saving.save_pretrained(tmp_path / "x", model, random_variables(model), INFO)
+    saving.save_pretrained(
         tmp_path / "x", model, random_variables(model), INFO, arch="scenic/vivit"
     )
     again, variables, _ = pretrained.from_pretrained(tmp_path / "x")
@@ -152,7 +152,7 @@ def test_transformers_reads_an_export_with_the_same_logits(tmp_path):
     for fields in ({}, {"qkv_bias": "none", "activation": "gelu", "norm_eps": 1e-3}):
         model = small(pool="token", **fields)
         variables = random_variables(model)
-        pretrained.save_pretrained(tmp_path, model, variables, INFO)
+        saving.save_pretrained(tmp_path, model, variables, INFO)
         load = transformers.AutoModelForVideoClassification.from_pretrained
         theirs, report = load(tmp_path, output_loading_info=True)
         assert type(theirs).__name__ == "VivitForVideoClassification"
@@ -203,8 +203,8 @@ def test_a_model_of_transformers_is_read_with_its_logits_and_pixels(tmp_path):
 def test_weights_survive_the_way_there_and_back(fields):
     model = small(**fields)
     variables = random_variables(model)
-    state = pretrained.to_state_dict(model, variables, arch="scenic/vivit", clip=CLIP)
-    arguments = pretrained._arguments(model)
+    state = saving.to_state_dict(model, variables, arch="scenic/vivit", clip=CLIP)
+    arguments = model_tree.arguments_of(model)
     found = source.find("scenic/vivit").source
     arguments = found.prepare_save({}, arguments)[1]
     config = found.config(arguments, CLIP)
@@ -231,7 +231,7 @@ def test_scenic_keys_are_the_references():
         model, variables, _ = jaxvid.from_state_dict(
             weights, arch="scenic/vivit", config=facts["config"]
         )
-        state = pretrained.to_state_dict(model, variables, arch="scenic/vivit", clip=CLIP)
+        state = saving.to_state_dict(model, variables, arch="scenic/vivit", clip=CLIP)
         assert state.keys() == weights.keys()
         jax.tree.map(np.testing.assert_array_equal, state, weights)
         assert sum(x.size for x in jax.tree.leaves(variables)) == facts["param_count"]
@@ -334,7 +334,7 @@ def resized(variables, clip, **fields):
     """The same weights in a model of that clip."""
     model = small(**fields)
     checkpoint = variables
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     merged, report = pretrained.load_into(model, shapes, checkpoint)
     return model, merged, report
 
@@ -343,7 +343,7 @@ def resized(variables, clip, **fields):
 def test_tables_of_positions_are_resized_to_the_model_they_start(arch):
     before = small(pool="token")
     given = random_variables(before)
-    state = pretrained.to_state_dict(before, given, arch=arch, clip=CLIP)
+    state = saving.to_state_dict(before, given, arch=arch, clip=CLIP)
     found = source.find(arch).source
     config = found.config(found.arguments(found.config(_full(before), CLIP)), CLIP)
     checkpoint = reading.from_state(state, arch, config)
@@ -360,13 +360,13 @@ def test_tables_of_positions_are_resized_to_the_model_they_start(arch):
 
 
 def _full(model):
-    return source.find("scenic/vivit").source.prepare_save({}, pretrained._arguments(model))[1]
+    return source.find("scenic/vivit").source.prepare_save({}, model_tree.arguments_of(model))[1]
 
 
 def test_two_tables_are_resized_each_by_itself():
     before = small(**MODELS[2])
     given = random_variables(before)
-    state = pretrained.to_state_dict(before, given, arch="scenic/vivit", clip=CLIP)
+    state = saving.to_state_dict(before, given, arch="scenic/vivit", clip=CLIP)
     checkpoint = reading.from_state(state, "scenic/vivit")
     _, merged, _ = resized(checkpoint, (4, 56, 56, 3), **MODELS[2])
     spatial = merged["params"]["spatial_encoder"]["position_embedding"]
@@ -379,10 +379,10 @@ def test_two_tables_are_resized_each_by_itself():
 def test_ones_own_weights_are_resized_too():
     before = random_variables(small(pool="token"))
     model = small(pool="token")
-    shapes = pretrained.variable_shapes(model, (16, 32, 32, 3))
+    shapes = model_tree.variable_shapes(model, (16, 32, 32, 3))
     merged, _ = pretrained.merge_weights(shapes, before, what="runs/a")
     assert merged["params"]["encoder"]["position_embedding"].shape == (8, 4, 4, 48)
-    other = pretrained.variable_shapes(small(pool="token", mlp_ratio=1.0), CLIP)
+    other = model_tree.variable_shapes(small(pool="token", mlp_ratio=1.0), CLIP)
     with pytest.raises(ConversionError, match="runs/a does not fit: 0 missing, 0 left over, 6 of"):
         pretrained.merge_weights(other, before, what="runs/a")
 
@@ -395,8 +395,8 @@ def image():
     """(model, variables, checkpoint) of an image ViT, timm's keys."""
     model = pretrained.create_model("vit", variant="test", num_classes=9, norm_eps=1e-5)
     variables = random_variables(model, (1, 32, 32, 3))
-    state = pretrained.to_state_dict(model, variables, arch="timm/vit", clip=(1, 32, 32, 3))
-    config = source.find("timm/vit").source.config(pretrained._arguments(model), (1, 32, 32, 3))
+    state = saving.to_state_dict(model, variables, arch="timm/vit", clip=(1, 32, 32, 3))
+    config = source.find("timm/vit").source.config(model_tree.arguments_of(model), (1, 32, 32, 3))
     return model, variables, reading.from_state(state, "timm/vit", config)
 
 

@@ -6,7 +6,7 @@ import pytest
 import resnet_tables
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, saving
 from jaxvid.convert import reading, source
 from jaxvid.core.errors import ConversionError
 
@@ -68,12 +68,12 @@ def test_weights_survive_the_way_there_and_back():
 
 def test_the_mean_of_everything_is_written_as_the_window_of_the_clip():
     model, clip = small(head_pool=None), (8, 64, 64, 3)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    state = pretrained.to_state_dict(model, zeros, arch="pytorchvideo/x3d_m", clip=clip)
+    state = saving.to_state_dict(model, zeros, arch="pytorchvideo/x3d_m", clip=clip)
     assert state["blocks.5.proj.weight"].shape == (5, 16)
     found = source.find("pytorchvideo/x3d_m").source
-    arguments = {n: x for n, x in pretrained._arguments(model).items() if n != "head_pool"}
+    arguments = {n: x for n, x in model_tree.arguments_of(model).items() if n != "head_pool"}
     config = found.config(arguments, clip)
     assert (config["input_clip_length"], config["input_crop_size"]) == (8, 64)
     assert found.arguments(config)["head_pool"] == (8, 2, 2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import apply, reading, source
 from jaxvid.convert.clip_towers import resize_bicubic
 from jaxvid.core.errors import ConversionError
@@ -67,7 +67,7 @@ def published():
 def published_shapes():
     _, checkpoint = published()
     model = jaxvid.create_model("xclip", variant="B/16")
-    return apply.flatten_variables(pretrained.variable_shapes(model, checkpoint.clip))
+    return apply.flatten_variables(model_tree.variable_shapes(model, checkpoint.clip))
 
 
 def load(state, checkpoint):
@@ -114,7 +114,7 @@ def test_preprocessing():
 
 def filled(model, clip=(8, 32, 32, 3), seed=0):
     rng = np.random.default_rng(seed)
-    shapes = pretrained.variable_shapes(model, clip)
+    shapes = model_tree.variable_shapes(model, clip)
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(x.dtype) * 0.3, shapes)
 
 
@@ -133,7 +133,7 @@ def test_an_export_is_read_again(tmp_path):
     model = small(class_texts=IDS)
     variables = filled(model)
     info = {"preprocessing": PREPROCESSING, "class_names": ["a fight", "a hug"]}
-    assert pretrained.save_pretrained(tmp_path / "x", model, variables, info) == "hf/xclip"
+    assert saving.save_pretrained(tmp_path / "x", model, variables, info) == "hf/xclip"
     again, back, told = pretrained.from_pretrained(tmp_path / "x")
     assert again == model and told["class_names"] == ["a fight", "a hug"]
     assert_same(back, variables)
@@ -141,8 +141,8 @@ def test_an_export_is_read_again(tmp_path):
 
 def test_tables_are_resized_for_other_frames_and_sizes():
     variables = filled(small())
-    state = pretrained.to_state_dict(small(), variables, arch="hf/xclip", clip=(8, 32, 32, 3))
-    config = source.find("hf/xclip").source.config(pretrained._arguments(small()), (8, 32, 32, 3))
+    state = saving.to_state_dict(small(), variables, arch="hf/xclip", clip=(8, 32, 32, 3))
+    config = source.find("hf/xclip").source.config(model_tree.arguments_of(small()), (8, 32, 32, 3))
     checkpoint = reading.from_state(state, "hf/xclip", config)
     other = filled(small(), (4, 48, 48, 3), seed=1)
     merged, report = pretrained.load_into(small(), other, checkpoint)
@@ -179,7 +179,7 @@ def test_training_starts_from_clip(tmp_path):
     clip = jaxvid.create_model("clip_pooling", variant="test", pool="mean")
     variables = filled(clip)
     info = {"preprocessing": PREPROCESSING, "class_names": None}
-    pretrained.save_pretrained(tmp_path / "clip", clip, variables, info, arch="hf/clip")
+    saving.save_pretrained(tmp_path / "clip", clip, variables, info, arch="hf/clip")
     model, mine, told = pretrained.from_pretrained(
         tmp_path / "clip", arch="xclip", integration_num_heads=4, prompt_num_heads=4
     )
@@ -200,7 +200,7 @@ def test_transformers_reads_an_export_with_the_same_logits(tmp_path):
     model = small(prompt_depth=2)
     variables = filled(model)
     info = {"preprocessing": PREPROCESSING, "class_names": None}
-    pretrained.save_pretrained(tmp_path / "x", model, variables, info)
+    saving.save_pretrained(tmp_path / "x", model, variables, info)
     theirs, report = transformers.XCLIPModel.from_pretrained(
         tmp_path / "x", output_loading_info=True
     )

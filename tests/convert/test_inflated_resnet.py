@@ -7,7 +7,7 @@ import pytest
 import resnet_tables
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained
 from jaxvid.convert import inflated_resnet, source
 from jaxvid.core.errors import ConversionError
 
@@ -18,7 +18,7 @@ FRAME = np.random.default_rng(0).normal(size=(1, 1, 32, 64, 3)).astype(np.float3
 
 def random_variables(model, frames):
     """Leaves of either sign, but for the variances."""
-    shapes = pretrained.variable_shapes(model, (frames, *FRAME.shape[2:]))
+    shapes = model_tree.variable_shapes(model, (frames, *FRAME.shape[2:]))
     rng = np.random.default_rng(1)
 
     def draw(path, shape):
@@ -88,7 +88,7 @@ def test_imagenets_checkpoints_start_a_classifier_by_its_name(name, depth, clip)
     shapes = resnet_tables.shapes_of(f"tv_resnet{depth}")
     state = {key: np.full(x.shape, 0.5, x.dtype) for key, x in shapes.items()}
     model, variables, info = jaxvid.from_state_dict(state, arch=name, num_classes=2)
-    assert pretrained.model_name(model) == name and model.num_classes == 2 and model.stem_pool
+    assert model_tree.model_name(model) == name and model.num_classes == 2 and model.stem_pool
     assert info["fresh"] == ["head/bias", "head/kernel"]
     assert "head/kernel" in info["waived"]
     assert tuple(info["clip"]) == (*clip, clip[1], 3)

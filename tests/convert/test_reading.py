@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree, pretrained, saving
 from jaxvid.convert import reading, safetensors_file, weights_file
 from jaxvid.core.errors import ConfigError, ConversionError, UnknownNameError
 
@@ -28,12 +28,12 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def states():
     model = pretrained.create_model("videomae", variant="test", num_classes=2)
-    shapes = pretrained.variable_shapes(model, CLIP)
+    shapes = model_tree.variable_shapes(model, CLIP)
     rng = np.random.default_rng(0)
     flat = {}
     for arch in ("hf/videomae", "videomae/finetune"):
         variables = {"params": _random(shapes["params"], rng)}
-        flat[arch] = pretrained.to_state_dict(model, variables, arch=arch, clip=CLIP)
+        flat[arch] = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
     return flat
 
 

@@ -3,8 +3,8 @@ import logging
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
-from jaxvid.convert import writing
+from jaxvid import model_tree, pretrained
+from jaxvid.convert import apply, writing
 from jaxvid.core.errors import ConfigError, ConversionError
 
 CLIP = (4, 16, 16, 3)
@@ -15,9 +15,9 @@ def tiny(**overrides):
 
 
 def written(model, arch):
-    shapes = pretrained.apply.flatten_variables(pretrained.variable_shapes(model, CLIP))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, CLIP))
     flat = {path: np.zeros(x.shape, x.dtype) for path, x in shapes.items()}
-    return writing.to_state("videomae", pretrained._arguments(model), flat, arch, CLIP)
+    return writing.to_state("videomae", model_tree.arguments_of(model), flat, arch, CLIP)
 
 
 def test_jaxvids_own_keys_are_the_paths():

@@ -9,7 +9,7 @@ import numpy as np
 import recipe
 
 import jaxvid
-from jaxvid import pretrained
+from jaxvid import model_tree
 from jaxvid.convert import apply, reading, writing
 from jaxvid.core import lookup
 
@@ -99,7 +99,7 @@ def check_manifest(name, arch, config, waived="num_batches"):
     }
     checkpoint = reading.from_state(state, arch, config)
     model = lookup.module("model", checkpoint.model).MODULE(**checkpoint.arguments)
-    shapes = apply.flatten_variables(pretrained.variable_shapes(model, checkpoint.clip))
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, checkpoint.clip))
     filled, report = apply.load(checkpoint.state, shapes, checkpoint.entries)
     assert filled.keys() == shapes.keys() and not report.fresh
     assert report.used.keys() | report.waived.keys() == state.keys()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvid import pretrained
+from jaxvid import model_tree
 from jaxvid.core import lookup
 
 NAMES = lookup.names("model")
@@ -53,7 +53,7 @@ def test_every_variant_is_built_from_its_own_input(name, variant):
     module = lookup.module("model", name)
     assert "test" in module.VARIANTS
     model = module.build(7, variant=variant)
-    assert type(model) is module.MODULE and pretrained.model_name(model) == name
+    assert type(model) is module.MODULE and model_tree.model_name(model) == name
     inputs = module.example_inputs(variant)
     init = functools.partial(model.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), inputs)

@@ -106,6 +106,7 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "pointwise": ((1, 3, 5, 5, 8), (1, 1, 1), 4, (1, 2, 2), 0, 1),
     "few_places": ((1, 2, 3, 3, 8), (3, 3, 3), 16, (1, 1, 1), 1, 1),
     "depthwise": ((2, 4, 6, 6, 5), (3, 3, 3), 5, (1, 2, 2), 1, 5),
+    "depthwise_large": ((2, 7, 6, 6, 5), (5, 5, 3), 5, (2, 1, 2), (2, 1, 1), 5),
     "depthwise_in_time": ((1, 6, 4, 4, 5), (5, 1, 1), 5, (1, 1, 1), (2, 0, 0), 5),
     "padded_by_more_than_the_window": ((1, 4, 6, 6, 3), (2, 3, 3), 4, (1, 1, 1), (2, 3, 4), 1),
     "strided_window_of_one": ((1, 5, 8, 8, 8), (1, 3, 3), 4, (2, 1, 1), (0, 1, 1), 1),

@@ -112,3 +112,10 @@ def test_what_is_frozen_stays_under_weight_decay_too():
     assert np.all(updates["head"]["kernel"] != 0) and not np.any(updates["head"]["bias"])
     with pytest.raises(ConfigError, match="'decoder' finds no parameter; there are, for example"):
         make_optimizer("adamw", frozen=("decoder",)).init(PARAMS)
+
+
+def test_merging_of_patches_belongs_to_the_stage_after_it():
+    ones = jnp.ones((2, 2))
+    stages = {f"stage_{i}": {"block_0": {"mlp": ones}} for i in (1, 2)}
+    scales = layer_scales({"encoder": {**stages, "merge_1": {"reduction": ones}}}, 0.5)["encoder"]
+    assert scales["merge_1"]["reduction"] == scales["stage_2"]["block_0"]["mlp"] == 0.5
