@@ -24,24 +24,34 @@ from jaxvid.evaluate.report import format_table
 
 RECIPE = "configs/quickstart.py"
 # What is made without order: frames are averaged, or time is never convolved.
-ORDER_BLIND = {"resnet", "single_frame", "late_fusion", "c2d"}
+ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "timesformer_space_only"}
+# Rows that are a model with other fields than those of its recipe.
+WITH_FIELDS = {
+    "timesformer_space_only": ("timesformer", {"attention_type": "space_only"}),
+}
 BLIND_AT_MOST, TEMPORAL_AT_LEAST = 0.58, 0.85
 
 
 def classifiers() -> list[str]:
-    """All models that have classes."""
+    """All models that have classes, and those of WITH_FIELDS."""
 
     def has_classes(name):
         return {"num_classes", "class_texts"} & lookup.module(
             "model", name
         ).MODULE.__annotations__.keys()
 
-    return [name for name in lookup.names("model") if has_classes(name)]
+    return sorted([*WITH_FIELDS, *(name for name in lookup.names("model") if has_classes(name))])
+
+
+def words(name: str) -> tuple[str, list[str]]:
+    """(recipe, overrides) of a row."""
+    model, fields = WITH_FIELDS.get(name, (name, {}))
+    return f"{RECIPE}:{model}", [f"model.overrides.{k}={v}" for k, v in fields.items()]
 
 
 def parameters(name: str) -> int:
     """Of the model that the recipe trains."""
-    task = build.task(config.load(f"{RECIPE}:{name}"), num_classes=4)
+    task = build.task(config.load(*words(name)), num_classes=4)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
 
@@ -51,8 +61,10 @@ def train(name: str, seed: int, home: Path) -> tuple[float, float]:
     workdir = home / f"{name}_{seed}"
     finished = workdir / "learns.json"
     if not finished.is_file():
-        command = [sys.executable, "-m", "jaxvid.main", "--config", f"{RECIPE}:{name}"]
+        recipe, overrides = words(name)
+        command = [sys.executable, "-m", "jaxvid.main", "--config", recipe]
         command += ["--workdir", str(workdir), f"--config.run.seed={seed}"]
+        command += [f"--config.{override}" for override in overrides]
         began = time.perf_counter()
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - began

@@ -99,7 +99,9 @@ def test_the_workdir_is_what_the_design_says(finished):
         assert (workdir / picture).read_bytes()[:4] == b"\x89PNG"
     assert sorted(losses(workdir)) == list(range(1, STEPS + 1))
     assert sorted(losses(workdir, "val")) == [6, 12]
-    assert "attention:" in done.stderr and "What to try next" in done.stderr
+    assert (
+        "attention, where it has no bias: cpu" in done.stderr and "What to try next" in done.stderr
+    )
     assert "--mode eval" in done.stderr
 
 

@@ -177,11 +177,9 @@ def _from_vocabulary(library, folder: Path):
             split.ByteLevel(add_prefix_space=False),
         ]
     )
-    backend.post_processor = library.processors.RobertaProcessing(
-        sep=(END, vocabulary[END]),
-        cls=(START, vocabulary[START]),
-        add_prefix_space=False,
-        trim_offsets=False,
+    backend.post_processor = library.processors.TemplateProcessing(
+        single=f"{START} $A {END}",
+        special_tokens=[(token, vocabulary[token]) for token in (START, END)],
     )
     return backend
 

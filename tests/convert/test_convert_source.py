@@ -17,7 +17,8 @@ def test_every_table_is_complete():
         assert table.SOURCES or table.TRANSFERS
         assert getattr(table, "EXPORT", source.NATIVE) in {source.NATIVE, *table.SOURCES}
         for other, transfer in getattr(table, "TRANSFERS", {}).items():
-            assert other in lookup.names("conversion") and transfer.fresh
+            # One's own weights may start the same model for other clips: nothing of it is fresh.
+            assert other in lookup.names("conversion") and (transfer.fresh or other == name)
     archs = [found.arch for found in source.all_sources()]
     assert len(set(archs)) == len(archs)
 

@@ -131,11 +131,18 @@ def test_what_the_model_cannot_be_is_refused(config, message):
         source.find("hf/vivit").source.arguments(config)
 
 
-def test_hugging_face_has_model_1_alone(tmp_path):
+def test_hugging_face_has_model_1_alone(tmp_path, caplog):
     for fields in MODELS[1:]:
         model = small(**fields)
         with pytest.raises(ConversionError, match="hf/vivit cannot express this model:"):
-            saving.save_pretrained(tmp_path / "x", model, random_variables(model), INFO)
+            saving.save_pretrained(
+                tmp_path / "x", model, random_variables(model), INFO, arch="hf/vivit"
+            )
+    assert (
+        saving.save_pretrained(tmp_path / "own", model, random_variables(model), INFO) == "jaxvid"
+    )
+    assert "written under jaxvid's own keys, for jaxvid alone: hf/vivit cannot" in caplog.text
+    assert not (tmp_path / "own" / "config.json").exists()
     saving.save_pretrained(
         tmp_path / "x", model, random_variables(model), INFO, arch="scenic/vivit"
     )
