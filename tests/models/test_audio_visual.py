@@ -211,6 +211,7 @@ def test_dropout_and_stochastic_depth_are_of_training_only():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_computing_layers_again_changes_nothing(fusion):
     def gradients(model):
