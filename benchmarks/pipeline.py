@@ -21,7 +21,7 @@ import torch
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.pipeline import evaluation_batches
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import ClipSource
+from jaxvid.data.source import ClipSource, FileOpener
 from jaxvid.data.transform_list import build_transforms
 
 BATCH = 8
@@ -34,8 +34,7 @@ def jaxvid_clips(paths, frames, size, cores, decoder="pyav"):
         DatasetIndex(records, ("any",)),
         sampling=Sampling("uniform", frames),
         size=size,
-        short_side=size,
-        decoder=decoder,
+        open_clip=FileOpener(decoder, size),
         transforms=build_transforms(
             [{"name": "short_side_resize", "size": size}, {"name": "centre_crop", "size": size}]
         ),

@@ -17,6 +17,8 @@ SETTINGS = {
     "early_fusion": {"num_frames": 16},
     "i3d": {"bn_momentum": 0.9},  # published for far longer runs, over which 0.99 settles
     "s3d": {"bn_momentum": 0.9},
+    # Published with normal(0.02) for wide layers, of which narrow ones hand on next to nothing.
+    "video_swin": {"width": 96, "num_heads": (3, 6)},
 }
 FLOW = ("two_stream", "two_stream_i3d")
 

@@ -4,8 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,26 +13,21 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jaxvid import build_data
+from jaxvid.config_values import NO_AUDIO
 from jaxvid.convert import hub
 from jaxvid.core import lookup
-from jaxvid.core.batch import FLOW, LABEL, MASK, ROW, VIDEO
+from jaxvid.core.batch import AUDIO, FEATURES, FLOW, LABEL, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data import text
-from jaxvid.data.pipeline import (
-    BatchIterator,
-    EvaluationBatches,
-    evaluation_batches,
-    training_batches,
-)
-from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import NO_FLOW, ClipSource
-from jaxvid.data.transform_list import build_transforms
+from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import reconstruct
+from jaxvid.objectives.multihead import slices
 from jaxvid.ops import prepare
+from jaxvid.ops.flip import swap_table
 from jaxvid.ops.tube_mask import num_masked
-from jaxvid.ops.views import mean_probabilities
-from jaxvid.sharding.hosts import data_host
+from jaxvid.ops.views import POOLING
 from jaxvid.sharding.mesh import check_batch_size, make_mesh
 from jaxvid.train.optim import make_optimizer
 from jaxvid.train.schedule import warmup_then
@@ -46,87 +40,10 @@ def mesh(c: ConfigDict) -> Mesh:
     result = make_mesh(fsdp=c.mesh.fsdp, tensor=c.mesh.tensor)
     parts = c.optim.accumulate_steps
     check_batch_size(c.data.batch_size, result, accumulate=parts, name="data.batch_size")
-    check_batch_size(eval_batch_size(c), result, name="eval.batch_size (0 = data.batch_size)")
+    check_batch_size(
+        build_data.eval_batch_size(c), result, name="eval.batch_size (0 = data.batch_size)"
+    )
     return result
-
-
-def eval_batch_size(c: ConfigDict) -> int:
-    """Clips a step of evaluation, over all devices."""
-    return c.eval.batch_size or c.data.batch_size
-
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-def root(c: ConfigDict) -> Path:
-    """Where the data lies."""
-    return Path(c.data.root or f"data/{c.data.dataset}").expanduser()
-
-
-def index(c: ConfigDict, split: str) -> DatasetIndex:
-    """The records of a split. Raises DataError when they are not there."""
-    module = lookup.module("dataset", c.data.dataset)
-    return module.load(root(c), split, **c.data.options.to_dict())
-
-
-def training_data(c: ConfigDict, records: DatasetIndex, devices: Mesh) -> BatchIterator:
-    """The endless, seeded, checkpointable iterator of this host's part of each batch."""
-    specs = c.data.train_transforms or ({"name": "random_resized_crop", "size": c.data.size},)
-    source = _source(c, records, specs, clips=c.data.train_views, on_error=c.data.on_error)
-    host, hosts = data_host(devices)
-    return training_batches(
-        source,
-        batch_size=c.data.batch_size,
-        seed=c.run.seed,
-        host_index=host,
-        host_count=hosts,
-        **_reading(c),
-    )
-
-
-def evaluation_data(
-    c: ConfigDict, records: DatasetIndex, devices: Mesh, *, clips: int, crops: int
-) -> EvaluationBatches:
-    """Every record once, in `clips` × `crops` views, this host's part of each batch."""
-    crop = "three_crop" if crops == 3 else "centre_crop"
-    specs = (
-        {"name": "short_side_resize", "size": c.data.size},
-        {"name": crop, "size": c.data.size},
-    )
-    source = _source(c, records, specs, clips=clips, on_error=c.data.on_error)
-    host, hosts = data_host(devices)
-    return evaluation_batches(
-        source, batch_size=eval_batch_size(c), host_index=host, host_count=hosts, **_reading(c)
-    )
-
-
-def _source(
-    c: ConfigDict, records: DatasetIndex, specs, *, clips: int, on_error: str
-) -> ClipSource:
-    return ClipSource(
-        records,
-        sampling=Sampling(
-            kind=c.data.sampling,
-            num_frames=c.data.num_frames,
-            stride_frames=c.data.stride_frames,
-            clips=clips,
-        ),
-        transforms=build_transforms(specs),
-        size=c.data.size,
-        flow=c.data.flow,
-        decoder=c.data.decoder,
-        short_side=c.data.decode_short_side or None,
-        deadline_seconds=c.data.deadline_seconds,
-        on_error=on_error,
-    )
-
-
-def _reading(c: ConfigDict) -> dict:
-    return {
-        "threads": c.data.threads or None,
-        "workers": c.data.workers,
-        "prefetch_batches": c.data.prefetch_batches,
-    }
 
 
 # --- model, and what it is trained for --------------------------------------------------------------
@@ -182,19 +99,45 @@ def name_classes(c: ConfigDict, class_names: Sequence[str]) -> None:
     log.info("classes in words: %s", ", ".join(words))
 
 
-def task(c: ConfigDict, num_classes: int) -> Task:
-    """Model, preparation, objective and evaluation step of a config."""
+def task_of(c: ConfigDict, records: DatasetIndex) -> Task:
+    """What is trained on these records, with all that the model and the loss take from them."""
+    name_classes(c, records.class_names)
+    return task(
+        c,
+        records.num_classes,
+        class_names=records.class_names,
+        heads=records.heads,
+        class_weights=build_data.class_weights(c, records),
+        feature_size=build_data.feature_size(c, records),
+    )
+
+
+def task(
+    c: ConfigDict,
+    num_classes: int,
+    *,
+    class_names: Sequence[str] = (),
+    heads: Mapping[str, int] | None = None,
+    class_weights: Sequence[float] | None = None,
+    feature_size: int = 0,
+) -> Task:
+    """Model, preparation, objective and evaluation step of a config.
+
+    Of the data set: class_names, for data.flip_swaps; heads and their sizes, where it has several;
+    class_weights of the loss; feature_size, the numbers of a row, where it has features and no video.
+    """
     objective_module = lookup.module("objective", c.objective.name)
     kind = objective_module.TASK
     model = _model(c, num_classes, kind)
     options = c.objective.options.to_dict()
     if kind == "masked":
         options["patch"] = (model.tubelet_size, model.patch_size, model.patch_size)
+    if kind == "multihead":
+        options["heads"] = dict(heads or {})
+    if class_weights is not None:
+        options["class_weights"] = class_weights
     objective = objective_module.build(**options)
-    clip = jax.ShapeDtypeStruct((1, c.data.num_frames, c.data.size, c.data.size, 3), jnp.float32)
-    inputs = {VIDEO: clip}
-    if c.data.flow != NO_FLOW:
-        inputs[FLOW] = jax.ShapeDtypeStruct((*clip.shape[:-1], 2), jnp.float32)
+    inputs = _inputs(c, feature_size)
     if kind == "masked":
         tokens = _grid(c, model)
         inputs["tube_mask"] = jax.ShapeDtypeStruct((1, math.prod(tokens)), jnp.bool_)
@@ -219,12 +162,13 @@ def task(c: ConfigDict, num_classes: int) -> Task:
             )
             return changed.get("batch_stats", {})
 
-    training = _prepare(c, model, num_classes, kind, augment=True)
-    plain = _prepare(c, model, num_classes, kind, augment=False)
-    if kind == "classify":
-        evaluate_step = _probabilities_step(model, plain)
-    else:
+    labels = _Labels(kind, num_classes, tuple(class_names), dict(heads or {}))
+    training = _prepare(c, model, labels, augment=True)
+    plain = _prepare(c, model, labels, augment=False)
+    if kind == "masked":
         evaluate_step = _sums_step(model, plain, objective)
+    else:
+        evaluate_step = _probabilities_step(model, plain, _scores(labels), POOLING[c.eval.pooling])
     draw_step = None
     if kind == "masked":
         draw_step = reconstruct.make_step(
@@ -234,6 +178,23 @@ def task(c: ConfigDict, num_classes: int) -> Task:
             options["patch"],
         )
     return Task(kind, model, init, apply, training, objective, evaluate_step, draw_step, statistics)
+
+
+def _inputs(c: ConfigDict, feature_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the model is initialised with, one clip."""
+
+    def floats(*shape):
+        return jax.ShapeDtypeStruct((1, c.data.num_frames, *shape), jnp.float32)
+
+    if feature_size:
+        return {FEATURES: floats(feature_size)}
+    inputs = {VIDEO: floats(c.data.size, c.data.size, 3)}
+    if c.data.flow != NO_FLOW:
+        inputs[FLOW] = floats(c.data.size, c.data.size, 2)
+    if c.data.audio != NO_AUDIO:
+        shape = (1, c.data.audio_frames, c.data.audio_mels)
+        inputs[AUDIO] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return inputs
 
 
 def compute_dtype(c: ConfigDict):
@@ -275,43 +236,82 @@ def _grid(c: ConfigDict, model: nn.Module) -> tuple[int, int, int]:
     return frames // model.tubelet_size, side, side
 
 
-def _prepare(c: ConfigDict, model: nn.Module, num_classes: int, kind: str, *, augment: bool):
-    common: dict[str, Any] = {
-        "statistics": c.data.statistics,
-        "dtype": compute_dtype(c),
-    }
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """What is told apart: the kind of training, the classes, and the heads of a set that has several."""
+
+    kind: str
+    num_classes: int
+    names: tuple[str, ...]
+    heads: Mapping[str, int]
+
+
+def _prepare(c: ConfigDict, model: nn.Module, labels: _Labels, *, augment: bool):
+    look: dict[str, Any] = {"statistics": c.data.statistics, "dtype": compute_dtype(c)}
     if augment:
-        common |= {
+        look |= {
             "flip_probability": c.data.flip_probability,
             "jitter": tuple(c.data.colour_jitter),
             "greyscale_probability": c.data.greyscale_probability,
+            "blur_probability": c.data.blur_probability,
+            "colour_per_frame": c.data.colour_per_frame,
         }
-    if kind == "masked":
+    if labels.kind == "masked":
         return prepare.for_masked_pretraining(
-            grid=_grid(c, model), mask=c.objective.mask, mask_ratio=c.objective.mask_ratio, **common
+            grid=_grid(c, model), mask=c.objective.mask, mask_ratio=c.objective.mask_ratio, **look
         )
-    if augment:
-        common |= {
-            "label_smoothing": c.objective.label_smoothing,
-            "erasing_probability": c.data.erasing_probability,
-            "mixup_alpha": c.data.mixup_alpha,
-            "cutmix_alpha": c.data.cutmix_alpha,
-            "mix_probability": c.data.mix_probability,
-            "cutmix_share": c.data.cutmix_share,
-        }
-    return prepare.for_classification(num_classes=num_classes, **common)
+    of_labels = {"num_classes": labels.num_classes}
+    if labels.kind == "multilabel":
+        of_labels["multilabel"] = True
+    elif labels.heads:
+        of_labels["heads"] = labels.heads
+    if not augment:
+        return prepare.for_classification(**of_labels, **look)
+    if c.data.flip_swaps:
+        of_labels["flip_swap"] = _flip_swap(c, labels)
+    return prepare.for_classification(
+        **of_labels,
+        **look,
+        label_smoothing=c.objective.label_smoothing,
+        erasing_probability=c.data.erasing_probability,
+        erasing_shape=c.data.erasing_shape,
+        mixup_alpha=c.data.mixup_alpha,
+        cutmix_alpha=c.data.cutmix_alpha,
+        mix_probability=c.data.mix_probability,
+        cutmix_share=c.data.cutmix_share,
+        cutmix_cut=c.data.cutmix_cut,
+    )
 
 
-def _probabilities_step(model: nn.Module, plain: prepare.Prepare) -> Callable:
+def _flip_swap(c: ConfigDict, labels: _Labels):
+    if labels.heads:
+        raise ConfigError(
+            "data.flip_swaps: a set with several heads has no flipped classes; use ()"
+        )
+    try:
+        return swap_table(labels.names, c.data.flip_swaps)
+    except ValueError as error:
+        raise ConfigError(f"data.flip_swaps: {error}") from error
+
+
+def _scores(labels: "_Labels") -> Callable[[jax.Array], jax.Array]:
+    """Logits float32 (N, K) -> probabilities of the same shape, as the kind of training has them."""
+    if labels.kind == "multilabel":
+        return jax.nn.sigmoid
+    parts = slices(labels.heads or {"": labels.num_classes}).values()
+    return lambda logits: jnp.concatenate([jax.nn.softmax(logits[:, p]) for p in parts], axis=1)
+
+
+def _probabilities_step(
+    model: nn.Module, plain: prepare.Prepare, scores: Callable, pool: Callable
+) -> Callable:
     def step(variables, batch):
         inputs, _ = plain(jax.random.key(0), batch)  # no randomness without augmentation
-        logits = model.apply(variables, inputs, train=False)["logits"]
-        return {
-            ROW: batch[ROW],
-            MASK: batch[MASK],
-            LABEL: batch[LABEL],
-            "probabilities": mean_probabilities(logits, batch[VIDEO].shape[1]),
-        }
+        logits = model.apply(variables, inputs, train=False)["logits"].astype(jnp.float32)
+        views = next(batch[name].shape[1] for name in (VIDEO, FEATURES) if name in batch)
+        labels = {name: x for name, x in batch.items() if name.startswith(LABEL)}
+        probabilities = pool(scores(logits), views)
+        return {ROW: batch[ROW], MASK: batch[MASK], **labels, "probabilities": probabilities}
 
     return step
 

@@ -5,7 +5,6 @@ returns it; `arg` is what stands after a colon: `--config configs/videomae_rwf.p
 0, 0.0 and "" mean "off" or "derive it" where the comment says so.
 """
 
-import dataclasses
 import inspect
 import re
 import runpy
@@ -15,13 +14,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxvid.core import lookup
-from jaxvid.core.batch import FLOW
-from jaxvid.core.errors import ConfigError, nearest, unknown
-from jaxvid.data.source import NO_FLOW
-from jaxvid.data.transform_list import build_transforms
-from jaxvid.decode import flow as optical_flow
-from jaxvid.ops.pixels import STATISTICS
+from jaxvid.config_values import at, wrong_values
+from jaxvid.core.errors import ConfigError, nearest
 
 OPEN_SECTIONS = ("data.options", "model.overrides", "objective.options")
 
@@ -50,14 +44,30 @@ def default() -> ConfigDict:
     data.size = 224  # pixels, height = width of what the model sees
     data.sampling = "uniform"  # "uniform" (TSN), "linspace", "dense"
     data.stride_frames = 4  # of dense sampling
+    data.target_fps = 0.0  # frame rate that strides and segments are counted in; 0 = the file's own
+    data.speed_jitter = (1.0, 1.0)  # of training: clips between so much slower and faster
+    data.jitter_frames = 0  # of training: each frame up to so many off
     data.train_views = 1  # clips a video a step (repeated augmentation)
+    # Where classes are not of one size, how often a clip is shown: "natural", "balanced", "square_root", or
+    # "weighted" by the data's own column; see data/balance.py.
+    data.class_sampling = "natural"
     # Optical flow for models that see it, computed on the host between the frames of the clip, after
     # the crops: "none", "tvl1" (of the papers, slow), "dis" (quick); see decode/flow.py.
     data.flow = "none"
+    # The sound of the clip's own seconds, for models that hear: "none", "log_mel"; decode/log_mel.py.
+    data.audio = "none"
+    data.audio_rate = 16000  # samples a second
+    data.audio_frames = 128
+    data.audio_mels = 80
+    data.store = ""  # a folder made by `jaxvid data prepare`, read in place of the files
+    data.in_memory = False  # keep decoded videos in memory: for small sets
+    data.memory_gib = 4.0  # at most so much of it a host
     data.decoder = "pyav"  # or "decord"
     data.decode_short_side = 0  # pixels the decoder resizes to; 0 = as it is
     # On the host, per clip; () = random_resized_crop to data.size in training. See transforms/.
     data.train_transforms = ()
+    # Before the resize and crops of evaluation, such as box_crop.
+    data.eval_transforms = ()
     data.threads = 0  # decoding threads a host; 0 = one a core
     data.workers = 0  # decoding processes a host; 0 = threads only
     data.prefetch_batches = 2
@@ -67,12 +77,19 @@ def default() -> ConfigDict:
     data.statistics = "imagenet"  # named mean and std of ops/pixels.py
     # On the device, per clip:
     data.flip_probability = 0.5  # left-right; 0 where classes have sides
+    data.flip_swaps = ()  # pairs of class names that change places in a flipped clip
     data.colour_jitter = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
     data.greyscale_probability = 0.0
+    data.blur_probability = 0.0
+    data.colour_per_frame = False  # draw colours, greying and blur for each frame, not once a clip
     data.erasing_probability = 0.0
+    data.erasing_shape = "tube"  # of all frames; "cube": of some in a row; "frame": drawn for each
     data.mixup_alpha = 0.0  # 0 = off
     data.cutmix_alpha = 0.0
     data.mix_probability = 1.0  # of mixing a batch at all, when either alpha is set
+    data.cutmix_cut = (
+        "tube"  # a place in all frames; "frames": whole frames; "cube": both (VideoMix)
+    )
     data.cutmix_share = 0.5  # of cutmix among mixed batches, when both are set
 
     c.model = model = ConfigDict()
@@ -89,6 +106,7 @@ def default() -> ConfigDict:
     objective.name = "classify"  # a file of jaxvid/objectives
     objective.options = ConfigDict()  # keywords of its build()
     objective.label_smoothing = 0.0
+    objective.class_weights = "none"  # or "balanced": each class weighs the same in the loss
     objective.mask = "tube"  # of masked pretraining: "tube", "random", "frame"
     objective.mask_ratio = 0.9
 
@@ -128,7 +146,9 @@ def default() -> ConfigDict:
     evaluation.every_steps = 0  # if set, wins over every_epochs
     evaluation.batch_size = 0  # 0 = data.batch_size
     evaluation.clips = 1  # temporal views a video
-    evaluation.crops = 1  # 1 = centre, 3 = along the long side
+    # 1 = centre, 3 = along the long side, 10 = centre and corners, as they are and flipped
+    evaluation.crops = 1
+    evaluation.pooling = "mean"  # of the views' probabilities, or "max" (Charades)
     evaluation.final_clips = 0  # of --mode eval and the end of training; 0 = clips
     evaluation.final_crops = 0
     evaluation.checkpoint = "last"  # "last", "best", a step, or the path of another workdir
@@ -146,11 +166,14 @@ def default() -> ConfigDict:
     checkpoint.keep_best = 1
 
     c.compile = compilation = ConfigDict()
-    compilation.topology = ""  # an absent TPU slice such as "v5e:16x16"
+    # Of --mode compile: an absent TPU slice such as "v5e:16x16"; "" = the devices that are here.
+    compilation.topology = ""
+    compilation.num_classes = 0  # where the data is not here; 0 = 400
+    compilation.largest_batch = False  # search the largest data.batch_size that fits
 
     c.lock()
     for path in OPEN_SECTIONS:
-        _at(c, path).unlock()
+        at(c, path).unlock()
     return c
 
 
@@ -185,15 +208,17 @@ def check(config: ConfigDict, source: str = "config") -> ConfigDict:
     wrong is listed at once. Returns the config. Raises ConfigError."""
     wrong = _compare(default(), config, "")
     if not wrong:
-        wrong = _check_values(config)
+        wrong = wrong_values(config)
     if wrong:
         raise ConfigError(f"{source}:\n  " + "\n  ".join(wrong))
     return config
 
 
 def difference(old: dict, new: dict) -> list[str]:
-    """Lines `path: old -> new` of all leaves that differ between two plain dicts."""
-    flat_old, flat_new = _leaves(old), _leaves(new)
+    """Lines `path: old -> new` of all leaves that differ between two plain dicts. A field that one of
+    them does not have, being written by an older version, has its default there."""
+    defaults = _leaves(plain(default()))
+    flat_old, flat_new = defaults | _leaves(old), defaults | _leaves(new)
     missing = "(absent)"
     return [
         f"{path}: {flat_old.get(path, missing)!r} -> {flat_new.get(path, missing)!r}"
@@ -221,12 +246,6 @@ def _leaves(tree: dict, prefix: str = "") -> dict:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _at(config, path: str):
-    for part in path.split("."):
-        config = config[part]
-    return config
 
 
 def _compare(known: ConfigDict, given, prefix: str) -> list[str]:
@@ -258,131 +277,6 @@ def _same_type(known, given) -> bool:
     if isinstance(known, float):
         return isinstance(given, int | float) and not isinstance(given, bool)
     return type(known) is type(given)
-
-
-def _check_values(c: ConfigDict) -> list[str]:
-    """Names and ranges. Every check is run; the messages of all that fail are returned."""
-    wrong = []
-
-    def attempt(function, *args):
-        try:
-            return function(*args)
-        except ConfigError as error:
-            wrong.append(str(error))
-        return None
-
-    attempt(_check_model, c)
-    attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
-    attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
-    attempt(build_transforms, c.data.train_transforms)
-    for pattern in c.optim.frozen:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            wrong.append(f"optim.frozen: {pattern!r} is no regular expression: {error}")
-    for path, words in _CHOICES.items():
-        if _at(c, path) not in words:
-            wrong.append(str(unknown(path, _at(c, path), words)))
-    for path, (low, high) in _RANGES.items():
-        if not low <= _at(c, path) <= high:
-            wrong.append(f"{path} is {_at(c, path)}, expected {low} to {high}")
-    if len(c.data.colour_jitter) != 4 or any(
-        not isinstance(x, int | float) or x < 0 for x in c.data.colour_jitter
-    ):
-        wrong.append(
-            f"data.colour_jitter is {c.data.colour_jitter}, expected four numbers >= 0: "
-            "brightness, contrast, saturation, hue"
-        )
-    return wrong
-
-
-_CHOICES = {
-    "data.sampling": ("uniform", "linspace", "dense"),
-    "data.flow": (NO_FLOW, *optical_flow.METHODS),
-    "data.decoder": ("pyav", "decord"),
-    "data.on_error": ("raise", "skip"),
-    "data.statistics": tuple(STATISTICS),
-    "model.dtype": ("auto", "float32", "bfloat16"),
-    "objective.mask": ("tube", "random", "frame"),
-    "optim.name": ("adamw", "sgd"),
-    "optim.schedule": ("cosine", "constant"),
-    "eval.crops": (1, 3),
-    "eval.final_crops": (0, 1, 3),
-    "eval.mode": ("max", "min"),
-}
-_MANY = 10**12
-_RANGES = {
-    "run.epochs": (0, _MANY),
-    "run.steps": (0, _MANY),
-    "run.log_every_steps": (1, _MANY),
-    "run.nonfinite_limit": (1, _MANY),
-    "data.batch_size": (1, _MANY),
-    "data.num_frames": (1, _MANY),
-    "data.size": (1, _MANY),
-    "data.stride_frames": (1, _MANY),
-    "data.train_views": (1, _MANY),
-    "data.max_skipped_share": (0, 1),
-    "data.flip_probability": (0, 1),
-    "data.greyscale_probability": (0, 1),
-    "data.erasing_probability": (0, 1),
-    "data.mixup_alpha": (0, _MANY),
-    "data.cutmix_alpha": (0, _MANY),
-    "data.mix_probability": (0, 1),
-    "data.cutmix_share": (0, 1),
-    "objective.label_smoothing": (0, 1),
-    "objective.mask_ratio": (0, 1),
-    "optim.learning_rate": (0, _MANY),
-    "optim.weight_decay": (0, _MANY),
-    "optim.accumulate_steps": (1, _MANY),
-    "optim.ema_decay": (0, 1),
-    "mesh.fsdp": (1, _MANY),
-    "mesh.tensor": (1, _MANY),
-    "eval.clips": (1, _MANY),
-    "eval.precise_bn_batches": (0, _MANY),
-    "checkpoint.keep_last": (1, _MANY),
-    "checkpoint.keep_best": (0, _MANY),
-}
-
-
-def _check_model(c: ConfigDict) -> None:
-    module = lookup.module("model", c.model.name)
-    lookup.variant(c.model.name, module.VARIANTS, c.model.variant)
-    fields = {f.name for f in dataclasses.fields(module.MODULE)} - {"parent", "name", "num_classes"}
-    for key in c.model.overrides:
-        if key not in fields:
-            raise unknown(f"field of model {c.model.name!r} (model.overrides)", key, fields)
-    if c.eval.precise_bn_batches and "bn_momentum" not in fields:
-        raise ConfigError(
-            f"eval.precise_bn_batches is {c.eval.precise_bn_batches}, and model {c.model.name!r} has no "
-            "batch normalisation: set it to 0"
-        )
-    if hasattr(module, "example_inputs"):
-        sees_flow = FLOW in module.example_inputs(c.model.variant)
-        _check_flow(c, sees_flow or c.model.overrides.get("stream") == FLOW)
-
-
-def _check_flow(c: ConfigDict, is_seen: bool) -> None:
-    if is_seen and c.data.flow == NO_FLOW:
-        raise ConfigError(
-            f"model {c.model.name!r} sees optical flow: set data.flow to "
-            f"{' or '.join(map(repr, optical_flow.METHODS))}"
-        )
-    if not is_seen and c.data.flow != NO_FLOW:
-        raise ConfigError(
-            f"data.flow={c.data.flow!r}, and model {c.model.name!r} sees no flow: set it to {NO_FLOW!r}"
-        )
-    if c.data.flow in optical_flow.METHODS:
-        optical_flow.check(c.data.flow, num_frames=c.data.num_frames, size=c.data.size)
-
-
-def _check_options(kind: str, name: str, options: ConfigDict, function: str, fixed: tuple) -> None:
-    parameters = inspect.signature(getattr(lookup.module(kind, name), function)).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    for key in options:
-        if key not in parameters or key in fixed:
-            known = set(parameters) - set(fixed)
-            raise unknown(f"option of {kind} {name!r}", key, known)
 
 
 def _assign(config: ConfigDict, path: str, text: str) -> None:

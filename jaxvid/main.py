@@ -1,4 +1,4 @@
-"""`python -m jaxvid.main --config configs/videomae_rwf.py [--workdir DIR] [--mode eval]`"""
+"""`python -m jaxvid.main --config configs/videomae_rwf.py [--workdir DIR] [--mode eval|compile]`"""
 
 import argparse
 import shlex
@@ -16,9 +16,10 @@ from jaxvid.core.errors import (
     DecodeError,
     NonFiniteLossError,
 )
+from jaxvid.run_compile import compile_ahead
 from jaxvid.run_eval import evaluate
 from jaxvid.run_train import enable_compilation_cache, train
-from jaxvid.sharding import hosts
+from jaxvid.sharding import goodbye, hosts
 from jaxvid.train.workdir import start_logging
 
 USER_ERRORS = (
@@ -37,18 +38,26 @@ def parser() -> argparse.ArgumentParser:
     """The command line, but for `--config.section.field=value`, which any field of config.py takes."""
     p = argparse.ArgumentParser(
         prog="python -m jaxvid.main",
-        description="Train a recipe, or evaluate what was trained. Started again with the same "
-        "workdir, training goes on where it stopped.",
+        description="Train a recipe, evaluate what was trained, or compile the training step and say "
+        "what it needs. Started again with the same workdir, training goes on where it stopped.",
         epilog="Any field of jaxvid/config.py: --config.optim.learning_rate=1e-4. "
         "`jaxvid config FILE` prints them all.",
         allow_abbrev=False,
     )
     p.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a recipe, see configs/")
     p.add_argument("--workdir", type=Path, help="where the run lies (default: runs/<recipe>)")
-    p.add_argument("--mode", choices=("train", "eval"), default="train")
+    p.add_argument("--mode", choices=("train", "eval", "compile"), default="train")
+    p.add_argument("--json", action="store_true", help="of --mode compile: JSON instead of a table")
     p.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
     p.add_argument("--num_processes", type=int)
-    p.add_argument("--process_id", type=int)
+    p.add_argument("--process_id", type=int, help="these three come from SLURM, … where they can")
+    p.add_argument(
+        "--stopped_code",
+        type=int,
+        default=0,
+        metavar="N",
+        help="exit code once SIGTERM was obeyed; 143 lets a cluster start the run again (default 0)",
+    )
     return p
 
 
@@ -58,11 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging(None, main=True)
     try:
         c = config.load(args.config, overrides)
+        if args.mode == "compile" and c.compile.topology:  # no device of any host is touched
+            return compile_ahead(c, args.config, as_json=args.json)
         hosts.initialize(args.coordinator, args.num_processes, args.process_id)
         recipe = Path(args.config.partition(":")[0])
         workdir = (args.workdir or Path("runs") / recipe.stem).expanduser().absolute()
         if c.run.compilation_cache:
             enable_compilation_cache()
+        if args.mode == "compile":
+            return compile_ahead(c, args.config, as_json=args.json)
         if args.mode == "eval":
             evaluate(c, workdir)
             return 0
@@ -72,16 +85,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if reason.startswith("SIG"):
             print(f"{reason}: everything is saved. To go on from here:", file=sys.stderr)
             print(f"  {command} --workdir {shlex.quote(str(workdir))}", file=sys.stderr)
-        return 130 if reason == "SIGINT" else 0
+        return {"SIGINT": 130, "SIGTERM": args.stopped_code}.get(reason, 0)
     except USER_ERRORS as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        goodbye.end_all(f"{type(error).__name__}: {error}")
         return 1
+    except Exception as error:
+        goodbye.end_all_unexpectedly(error)
+        raise
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """(arguments, overrides as "section.field=value"); a wrong word ends the program with the usage."""
     p = parser()
     args, rest = p.parse_known_args(list(argv))
+    if args.json and args.mode != "compile":
+        p.error("--json belongs to --mode compile")
     overrides = []
     while rest:
         word = rest.pop(0)

@@ -11,15 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxvid import build, config, pretrained
+from jaxvid import build, build_data, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.convert import reading
-from jaxvid.core.batch import LABEL, ROW
+from jaxvid.core.batch import ROW
 from jaxvid.core.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.source import NO_FLOW
-from jaxvid.evaluate import precise_bn, reconstruct, report, runner
-from jaxvid.evaluate.classify import classification_metrics
+from jaxvid.evaluate import by_kind, precise_bn, reconstruct, report, runner
 from jaxvid.metrics.sums import finish
 from jaxvid.ops.pixels import statistics
 from jaxvid.sharding.hosts import is_main, to_global
@@ -44,14 +43,18 @@ class Setting:
 def make_setting(c: ConfigDict) -> Setting:
     """Mesh, data and model of a recipe. Raises ConfigError or DataError for what does not fit."""
     mesh = build.mesh(c)
-    train_index, val_index = build.index(c, c.data.train_split), build.index(c, c.data.val_split)
+    train_index, val_index = (
+        build_data.index(c, c.data.train_split),
+        build_data.index(c, c.data.val_split),
+    )
     if train_index.class_names != val_index.class_names:
         raise ConfigError(
-            f"{build.root(c)}: the splits {c.data.train_split!r} and {c.data.val_split!r} have other "
+            f"{build_data.root(c)}: the splits {c.data.train_split!r} and {c.data.val_split!r} have other "
             f"classes: {train_index.class_names} and {val_index.class_names}"
         )
-    build.name_classes(c, train_index.class_names)
-    task = build.task(c, train_index.num_classes)
+    task = build.task_of(c, train_index)
+    by_kind.check_kind(task.kind, train_index, c.data.dataset)
+    by_kind.check_metric(task.kind, c.eval.metric, tuple(train_index.heads))
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
 
 
@@ -189,7 +192,7 @@ class ScheduledEvaluator:
 
 def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
     """-> function of variables -> (metrics, rows); rows is None in masked pretraining."""
-    batches = build.evaluation_data(
+    batches = build_data.evaluation_data(
         c, setting.val_index, setting.mesh, clips=views[0], crops=views[1]
     )
     step = jax.jit(setting.task.evaluate_step, out_shardings=replicated(setting.mesh))
@@ -204,7 +207,7 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
         rows = runner.collect_rows(step, variables, batches, setting.to_device, **how)
         if not len(rows[ROW]):
             raise DataError(
-                f"{build.root(c)}: none of {len(setting.val_index)} clips could be decoded"
+                f"{build_data.root(c)}: none of {len(setting.val_index)} clips could be decoded"
             )
         diverged = int((~np.isfinite(rows["probabilities"]).all(axis=1)).sum())
         if diverged:
@@ -213,9 +216,7 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
                 "the weights have diverged. Lower optim.learning_rate or set optim.clip_norm; "
                 "earlier checkpoints are untouched"
             )
-        labels = rows[LABEL][:, 0]
-        names = setting.val_index.class_names
-        return classification_metrics(rows["probabilities"], labels, names), rows
+        return by_kind.metrics(setting.task.kind, rows, setting.val_index), rows
 
     return run
 
@@ -228,7 +229,7 @@ def _precise_bn(c: ConfigDict, setting: Setting) -> Callable:
     )
 
     def refresh(variables):
-        with build.training_data(c, setting.train_index, setting.mesh) as batches:
+        with build_data.training_data(c, setting.train_index, setting.mesh) as batches:
             return precise_bn.estimate(
                 step,
                 variables,
@@ -247,7 +248,7 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
     chosen = dataclasses.replace(
         setting.val_index, records=setting.val_index.records[: c.eval.reconstructions]
     )
-    batches = build.evaluation_data(c, chosen, setting.mesh, clips=1, crops=1)
+    batches = build_data.evaluation_data(c, chosen, setting.mesh, clips=1, crops=1)
     step = jax.jit(setting.task.draw_step, out_shardings=replicated(setting.mesh))
 
     def draw(number: int, variables):
@@ -299,7 +300,10 @@ def _protocol(c: ConfigDict, clips: int, crops: int, kind: str) -> dict:
         protocol["flow"] = c.data.flow
     if kind == "masked":
         return protocol | {"mask": c.objective.mask, "mask_ratio": c.objective.mask_ratio}
-    return protocol | {"pooling": "mean of the views' softmax"}
+    return protocol | {"pooling": f"{c.eval.pooling} of the views' {_SCORES[kind]}"}
+
+
+_SCORES = {"classify": "softmax", "multilabel": "sigmoid", "multihead": "softmax of each head"}
 
 
 def _missing(index: DatasetIndex, rows) -> list[str]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxvid import build, config, pretrained
+from jaxvid import build, build_data, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate.report import learning_curves
@@ -25,6 +25,7 @@ from jaxvid.run_eval import (
     scheduled_views,
     write_report,
 )
+from jaxvid.sharding import goodbye
 from jaxvid.sharding.hosts import is_main
 from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
@@ -35,6 +36,7 @@ from jaxvid.train.loop import Loop
 from jaxvid.train.state import TrainState
 from jaxvid.train.step import make_train_step
 from jaxvid.train.stop import StopSignal
+from jaxvid.train.watchdog import Watchdog
 from jaxvid.train.writers import MetricsWriter, Progress
 
 log = logging.getLogger("jaxvid")
@@ -53,7 +55,8 @@ def train(c: ConfigDict, workdir: Path, command: str) -> str:
     with StopSignal() as stop, checkpoints_of(c, workdir) as checkpoints:
         loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop)
         try:
-            state, step, reason = loop.run(state, step)
+            with loop.watchdog:
+                state, step, reason = loop.run(state, step)
         finally:
             loop.progress.close()
             loop.writer.close()
@@ -96,7 +99,7 @@ def _make_loop(
         train_step=jax.jit(
             step_function, out_shardings=(shardings, replicated(mesh)), donate_argnums=0
         ),
-        batches=build.training_data(c, setting.train_index, mesh),
+        batches=build_data.training_data(c, setting.train_index, mesh),
         to_device=setting.to_device,
         total_steps=steps["total"],
         batch_size=c.data.batch_size,
@@ -112,6 +115,7 @@ def _make_loop(
         evaluators=(ScheduledEvaluator(c, setting, workdir),),
         fingerprint=_fingerprint(setting.train_index),
         log_every=c.run.log_every_steps,
+        watchdog=Watchdog(goodbye.here()),
         save_every=c.checkpoint.every_steps,
         evaluate_every=steps["evaluate_every"],
     )
@@ -157,7 +161,7 @@ def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
     )
     log.info(
         "%s: %d training and %d validation clips; batch %d",
-        build.root(c),
+        build_data.root(c),
         len(setting.train_index),
         len(setting.val_index),
         c.data.batch_size,

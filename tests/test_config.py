@@ -136,6 +136,15 @@ def test_difference_names_the_leaves():
     assert config.difference(old, new) == ["a.c: 2 -> 3", "d: '(absent)' -> 4"]
 
 
+def test_a_field_that_an_older_version_did_not_have_has_its_default():
+    new = config.plain(config.default())
+    old = {k: dict(v) for k, v in new.items()}
+    del old["data"]["jitter_frames"]
+    assert config.difference(old, new) == []
+    new["data"]["jitter_frames"] = 2
+    assert config.difference(old, new) == ["data.jitter_frames: 0 -> 2"]
+
+
 def test_jaxvid_config_prints_it(recipe, capsys):
     assert show.run([recipe(), "--config.run.steps=7"]) == 0
     assert "steps                    7" in capsys.readouterr().out

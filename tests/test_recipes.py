@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxvid import build, config
+from jaxvid import build, build_data, config
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConfigError
 
@@ -14,9 +14,19 @@ RECIPES = sorted(file.name for file in CONFIGS.glob("*.py"))
 WITH_TEST = [name for name in RECIPES if name != "quickstart.py"]
 
 
+def of_the_set(c):
+    """What the task takes from the data, for sets that are not two classes of videos."""
+    names = tuple(name for pair in c.data.flip_swaps for name in pair) or ("a", "b")
+    kind = lookup.module("objective", c.objective.name).TASK
+    heads = {"verb": 97, "noun": 300} if kind == "multihead" else {}
+    size = 8 if build_data.sees_features(c) else 0
+    classes = sum(heads.values()) or len(names)
+    return {"num_classes": classes, "class_names": names, "heads": heads, "feature_size": size}
+
+
 def shapes(recipe):
     c = config.load(str(CONFIGS / recipe))
-    return jax.eval_shape(build.task(c, num_classes=2).init, jax.random.key(0))["params"]
+    return jax.eval_shape(build.task(c, **of_the_set(c)).init, jax.random.key(0))["params"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -35,8 +45,10 @@ def test_every_classifier_has_a_recipe_for_the_fights():
         n: lookup.module("model", n).MODULE.__dataclass_fields__ for n in lookup.names("model")
     }
     classifiers = {name for name, known in fields.items() if "num_classes" in known}
-    # `resnet` and `vit` are what the models of frames and of clips start from.
-    assert {f"{name}_rwf.py" for name in classifiers - {"resnet", "vit"}} <= set(RECIPES)
+    # `resnet` and `vit` are what the models of frames and of clips start from; a head sees no clips.
+    assert {f"{name}_rwf.py" for name in classifiers - {"resnet", "vit", "feature_head"}} <= set(
+        RECIPES
+    )
 
 
 @pytest.mark.parametrize("name", ["x3d", "cnn_lstm", "two_stream", "early_fusion"])

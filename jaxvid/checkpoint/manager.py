@@ -4,8 +4,10 @@ A checkpoint appears under its final name only when all of it is written; saving
 background and never removes an older checkpoint before the new one is whole.
 """
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +21,7 @@ from jaxvid.core.tree import flatten
 
 log = logging.getLogger("jaxvid")
 _LISTED = 20
+_REASON = 300  # characters
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
@@ -156,11 +159,8 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract_state), extra=ocp.args.JsonRestore()
         )
-        try:
+        with self._reading(step):
             restored = self._manager.restore(step, args=items)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            reason = f"{type(error).__name__}: {str(error)[:500]}"
-            raise self._damaged(step, reason) from error
         return restored["state"], restored["extra"]
 
     def restore_weights(self, step: int) -> dict:
@@ -172,7 +172,7 @@ class Checkpoints:
             n: jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), state.get(n, {})) for n in names
         }
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with self._reading(step), ocp.PyTreeCheckpointer() as checkpointer:
             restored = checkpointer.restore(
                 self.folder / str(step) / "state",
                 ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True),
@@ -185,6 +185,20 @@ class Checkpoints:
         if found is None:
             raise self._damaged(step, "its metadata is missing")
         return found.tree
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Whatever goes wrong within is the checkpoint's fault, but for what the devices say."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            raise
+        except Exception as error:  # Orbax raises bare Exceptions for files that end too early
+            first = error
+            while first.__cause__ is not None:
+                first = first.__cause__
+            reason = f"{type(first).__name__}: {str(first).partition(chr(10))[0][:_REASON]}"
+            raise self._damaged(step, reason) from error
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         others = [s for s in self.steps() if s != step]

@@ -9,8 +9,8 @@ from jaxvid.core.errors import nearest
 
 
 def verbs() -> list[str]:
-    """The files of this folder."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    """The files of this folder, but for those with an underscore: they are parts of a verb."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

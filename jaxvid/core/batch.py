@@ -1,6 +1,7 @@
 """The one dict of arrays that travels from the pipeline to the step, and the gate it passes.
 
 video   uint8   (B, V, T, H, W, 3)   RGB 0..255; V views of a clip
+features float32 (B, V, T, D)        in place of video, of sets that publish no pixels
 audio   float32 (B, V, F, M)         log-mel, optional
 flow    float32 (B, V, T, H, W, 2)   pixels a frame, optional
 label   int32   (B, L)               padded with -1; label_<head> for multi-head sets
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxvid.core.errors import BatchError
 
-VIDEO, AUDIO, FLOW = "video", "audio", "flow"
+VIDEO, AUDIO, FLOW, FEATURES = "video", "audio", "flow", "features"
 LABEL, MASK, ROW = "label", "mask", "row"
 PAD_LABEL = -1
 _CHANNELS = {VIDEO: (3, "RGB"), FLOW: (2, "right and down")}
@@ -23,6 +24,7 @@ _RANK_AND_DTYPE = {
     VIDEO: (6, np.uint8),
     AUDIO: (4, np.float32),
     FLOW: (6, np.float32),
+    FEATURES: (4, np.float32),
     MASK: (1, np.bool_),
     ROW: (1, np.int32),
 }
@@ -34,8 +36,8 @@ def check_batch(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     for name in (LABEL, MASK, ROW):
         if name not in batch and not (name == LABEL and any(k.startswith("label_") for k in batch)):
             wrong.append(f"'{name}' is missing (there are: {', '.join(sorted(batch))})")
-    if not any(name in batch for name in (VIDEO, AUDIO, FLOW)):
-        wrong.append("there is none of 'video', 'audio', 'flow'")
+    if not any(name in batch for name in (VIDEO, AUDIO, FLOW, FEATURES)):
+        wrong.append("there is none of 'video', 'audio', 'flow', 'features'")
     for name, array in batch.items():
         if name == LABEL or name.startswith("label_"):
             rank, dtype = 2, np.int32

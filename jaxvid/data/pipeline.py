@@ -1,7 +1,8 @@
 """From clips to batches: order, hosts, threads, prefetch. Grain does the threads, jaxvid the order.
 
 Training is one endless sequence of positions. Position p belongs to epoch p // n and shows the row
-at place p % n of that epoch's order; its random numbers are made from (seed, p) alone. Global batch
+at place p % n of that epoch's order, a permutation of the rows or, with weights, a draw of n of
+them; its random numbers are made from (seed, p) alone. Global batch
 k is the positions [k B, (k + 1) B), and host h of H loads the h-th of H equal, contiguous parts of
 it. So a batch depends on the seed and k, and not on threads, workers or hosts, and k is all there
 is to save.
@@ -26,9 +27,9 @@ from absl import flags
 
 from jaxvid.core.batch import check_batch
 from jaxvid.core.errors import ConfigError
+from jaxvid.data.order import Order, clip_rng
 
 _ENDLESS = 2**62  # clips; Grain wants a length
-_ORDER, _CLIP = 0, 1  # two families of random streams under one seed
 
 
 class Source(Protocol):
@@ -54,11 +55,14 @@ def training_batches(
     prefetch_batches: int = 2,
     workers: int = 0,
     shuffle: bool = True,
+    weights: np.ndarray | None = None,
 ) -> "BatchIterator":
     """The endless batches of a training run, as this host sees them.
 
     batch_size: the global batch B; each of `host_count` hosts gets B / host_count clips a batch.
     seed: an integer from 0. shuffle: a new order each epoch; False: the rows in their own order.
+    weights: float (n,), how often each row is shown beside the others (data/balance.py); None: each
+    once an epoch.
     threads: clips decoded at once (in each worker), None: one for each core this process may use.
     workers: processes that load clips, 0: threads of this process, which is the better choice as
     long as the work is decoding. prefetch_batches: whole batches kept ready ahead of the caller.
@@ -67,12 +71,11 @@ def training_batches(
     settings that cannot be; errors of a clip reach the caller of `next` as they were raised.
     """
     part = _Part(batch_size, host_index, host_count)
-    if not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"the seed of the data is {seed!r}, expected an integer from 0")
     load = _Loading.checked(threads, prefetch_batches, workers)
+    order = Order(len(source), seed, shuffle=shuffle, weights=weights)
 
     def clips(first_batch: int) -> _TrainingClips:
-        return _TrainingClips(source, part, seed, shuffle, first_batch)
+        return _TrainingClips(source, part, order, first_batch)
 
     return BatchIterator(lambda first_batch: load.start(clips(first_batch), part.size))
 
@@ -181,29 +184,6 @@ class EvaluationBatches:
         return BatchIterator(start)
 
 
-def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of an epoch in the order of training: a permutation of 0..num_rows-1, read-only."""
-    return _epoch_order(num_rows, seed, epoch)
-
-
-@functools.lru_cache(maxsize=4)
-def _epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
-    order = _rng(seed, _ORDER, epoch).permutation(num_rows)
-    order.flags.writeable = False  # it is shared by all threads
-    return order
-
-
-def clip_rng(seed: int, position: int) -> np.random.Generator:
-    """The random numbers of the clip at a position of the training sequence."""
-    return _rng(seed, _CLIP, position)
-
-
-def _rng(seed: int, family: int, number: int) -> np.random.Generator:
-    return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence(seed, spawn_key=(family, number)))
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class _Part:
     """This host's part of each global batch."""
@@ -244,8 +224,7 @@ class _TrainingClips:
 
     source: Source
     part: _Part
-    seed: int
-    shuffle: bool
+    order: Order
     first_batch: int
 
     def __len__(self) -> int:
@@ -253,11 +232,7 @@ class _TrainingClips:
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         position = self.part.position(self.first_batch * self.part.size + int(number))
-        epoch, place = divmod(position, len(self.source))
-        row = place
-        if self.shuffle:
-            row = int(epoch_order(len(self.source), self.seed, epoch)[place])
-        return self.source.load(row, clip_rng(self.seed, position))
+        return self.source.load(self.order.row(position), clip_rng(self.order.seed, position))
 
 
 @dataclasses.dataclass(frozen=True)

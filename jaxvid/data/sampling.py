@@ -9,6 +9,12 @@ Three conventions are in use, and a checkpoint only shows its published accuracy
 All functions return int64 indices of shape (clips, T), in 0..num_frames-1, never decreasing within
 a clip. `rng=None` means evaluation: the same frames each time. With an rng, each clip is drawn on
 its own. A video with too few frames is padded by repeating its last frame.
+
+What is drawn, and in which order, from the rng that a clip is handed: the speeds (one number a
+clip, only with speed_jitter), then for each clip where it lies (uniform and linspace at a speed
+below 1; dense: its start), which frame of each segment (uniform), and last for all clips together
+the shifts of single frames (only with jitter_frames). Without the two jitters all clips are drawn
+in one call, so that the frames are those of versions that had none.
 """
 
 import dataclasses
@@ -107,9 +113,19 @@ class Sampling:
 
     kind: "uniform", "linspace" or "dense". num_frames: T, the frames of one clip.
     stride_frames: frames from one sample to the next, only used by "dense".
-    clips: clips taken from a video, the views V before any crops.
-    target_fps: only used by "dense": the stride becomes stride * fps / target_fps, so that a clip
-    spans the same time in videos of any frame rate. None: the stride counts the file's own frames.
+    clips: clips taken from a video, the views V before any crops. All their frames are decoded
+    together, each once.
+    target_fps: frames are counted as if the video had been brought to this rate. "dense": the
+    stride becomes stride * fps / target_fps, so that a clip spans the same time in videos of any
+    rate. "uniform" and "linspace" span the whole stretch at any rate; they choose from the frames
+    that it would have at this one (frames left out or shown twice), as if the set had been encoded
+    so. None: the file's own frames.
+    speed_jitter: (low, high), training only: each clip is played at a speed drawn evenly from this
+    range. "dense": the stride is multiplied by it. "uniform" and "linspace": at a speed below 1 a
+    clip is chosen from that share of the stretch, at a random place; the whole stretch is their
+    normal speed, and nothing is faster.
+    jitter_frames: training only: every frame is exchanged for one at most so many frames (of the
+    file) before or after it, drawn evenly, within the stretch and in order.
     """
 
     kind: str
@@ -117,20 +133,25 @@ class Sampling:
     stride_frames: float = 4
     clips: int = 1
     target_fps: float | None = None
+    speed_jitter: tuple[float, float] = (1.0, 1.0)
+    jitter_frames: int = 0
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise unknown("sampling", self.kind, KINDS)
-        for name in ("num_frames", "clips"):
+        for name, least in (("num_frames", 1), ("clips", 1), ("jitter_frames", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"sampling: {name} is {value!r}, expected an integer from 1")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(
+                    f"sampling: {name} is {value!r}, expected an integer from {least}"
+                )
         for name in ("stride_frames", "target_fps"):
             value = getattr(self, name)
             if name == "target_fps" and value is None:
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            if not _is_positive(value):
                 raise ConfigError(f"sampling: {name} is {value!r}, expected a number above 0")
+        _check_speeds(self.speed_jitter)
 
     def indices(
         self, meta: VideoMeta, record: VideoRecord, rng: np.random.Generator | None
@@ -140,25 +161,59 @@ class Sampling:
         Raises DataError when the video has no frames or the record's segment none of them.
         """
         first, stop = segment_frames(meta, record)
-        length = stop - first
-        if self.kind == "uniform":
-            chosen = uniform(length, self.num_frames, clips=self.clips, rng=rng)
-        elif self.kind == "linspace":
-            chosen = linspace(length, self.num_frames, clips=self.clips, rng=rng)
+        length, rate = stop - first, self._rate(meta, record)
+        if rng is None or tuple(self.speed_jitter) == (1, 1):
+            chosen = self._choose(length, rate, self.clips, 1.0, rng)
         else:
-            stride = self._stride(meta, record)
-            chosen = dense(length, self.num_frames, stride_frames=stride, clips=self.clips, rng=rng)
+            speeds = rng.uniform(*self.speed_jitter, size=self.clips)
+            rows = [self._choose(length, rate, 1, float(speed), rng) for speed in speeds]
+            chosen = np.concatenate(rows)
+        if rng is not None and self.jitter_frames:
+            reach = self.jitter_frames
+            shifts = rng.integers(-reach, reach, size=chosen.shape, endpoint=True)
+            chosen = np.sort(np.clip(chosen + shifts, 0, length - 1), axis=1)
         return first + chosen
 
-    def _stride(self, meta: VideoMeta, record: VideoRecord) -> float:
+    def _choose(
+        self, length: int, rate: float, clips: int, speed: float, rng: np.random.Generator | None
+    ) -> np.ndarray:
+        """int64 (clips, T) of 0..length-1; rate: the file's frames for one of the target rate."""
+        if self.kind == "dense":
+            stride = self.stride_frames * rate * speed
+            return dense(length, self.num_frames, stride_frames=stride, clips=clips, rng=rng)
+        start, part = 0, length
+        if speed < 1:
+            part = max(round(length * speed), 1)
+            start = int(rng.integers(0, length - part, endpoint=True))
+        convention = uniform if self.kind == "uniform" else linspace
+        shown = max(round(part / rate), 1)
+        chosen = convention(shown, self.num_frames, clips=clips, rng=rng)
+        if rate != 1:  # the middle of the time for which a frame of the target rate is shown
+            chosen = np.minimum(((chosen + 0.5) * part / shown).astype(np.int64), part - 1)
+        return start + chosen
+
+    def _rate(self, meta: VideoMeta, record: VideoRecord) -> float:
         if self.target_fps is None:
-            return self.stride_frames
+            return 1.0
         if not meta.fps > 0:
             raise DataError(
-                f"{record.path}: its frame rate is unknown ({meta.fps}), so a stride at "
+                f"{record.path}: its frame rate is unknown ({meta.fps}), so a sampling at "
                 f"target_fps={self.target_fps} has no meaning; set target_fps to None"
             )
-        return self.stride_frames * meta.fps / self.target_fps
+        return meta.fps / self.target_fps
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _check_speeds(speeds: object) -> None:
+    pair = tuple(speeds) if isinstance(speeds, tuple | list) else ()
+    if len(pair) != 2 or not all(map(_is_positive, pair)) or not pair[0] <= pair[1] < math.inf:
+        raise ConfigError(
+            f"sampling: speed_jitter is {speeds!r}, expected a pair (low, high) with "
+            "0 < low <= high, such as (0.9, 1.1)"
+        )
 
 
 def segment_frames(meta: VideoMeta, record: VideoRecord) -> tuple[int, int]:

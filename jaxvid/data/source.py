@@ -1,7 +1,9 @@
-"""One labelled clip by its row number: decode, transform, flow, label. What the pipeline reads from."""
+"""One labelled clip by its row number: decode, transform, flow, sound, label. What the pipeline reads from."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -14,11 +16,36 @@ from jaxvid.data.transform_list import Transform
 from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import video
 from jaxvid.decode.deadline import run_with_deadline
+from jaxvid.decode.reader import Reader
 
 ON_ERROR = ("raise", "skip")
 NO_FLOW = "none"
+BOX = "box"  # of a person, in VideoRecord.extra: x1, y1, x2, y2 as shares of the frame
 
 logger = logging.getLogger("jaxvid.data")
+
+
+class OpenClip(Protocol):
+    """Opens the video of a record, wherever its frames lie; picklable. `backend` is what errors name."""
+
+    backend: str
+
+    def __call__(self, record: VideoRecord) -> Reader: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FileOpener:
+    """Opens the file, or the folder of images, at a record's path; see `jaxvid.decode.video.open`."""
+
+    backend: str = "pyav"
+    short_side: int | None = None
+
+    def __post_init__(self):
+        if self.backend not in video.BACKENDS:
+            raise unknown("decoder", self.backend, video.BACKENDS)
+
+    def __call__(self, record: VideoRecord) -> Reader:
+        return video.open(record.path, backend=self.backend, short_side=self.short_side)
 
 
 class ClipSource:
@@ -28,9 +55,10 @@ class ClipSource:
     clip in pixels once all transforms are done. transforms: applied in order; a transform that
     multiplies the views says by how many in its attribute `view_factor` (default 1). flow: "none",
     or the method of jaxvid/decode/flow.py by which each view gets its optical flow, from the frames
-    as the transforms leave them, so that pixels and flow are of the same place and scale.
-    decoder, short_side: see `jaxvid.decode.video.open`. deadline_seconds: wall-clock limit for
-    opening and decoding one clip. on_error: "raise", or "skip": a clip that cannot be decoded is
+    as the transforms leave them, so that pixels and flow are of the same place and scale. log_mel:
+    the sound of each view's own seconds by `jaxvid.decode.log_mel`; None: no sound. open_clip: where
+    the frames come from: files by default, or a prepared store, or memory. deadline_seconds:
+    wall-clock limit for opening and decoding one clip. on_error: "raise", or "skip": a clip that cannot be decoded is
     logged (logger "jaxvid.data") and comes as zeros with mask False. max_label_width: L of the
     labels of a multi-label index, where it must be the same for several splits; None: as many as
     the record with the most labels has.
@@ -47,8 +75,8 @@ class ClipSource:
         size: int,
         transforms: Sequence[Transform] = (),
         flow: str = NO_FLOW,
-        decoder: str = "pyav",
-        short_side: int | None = None,
+        log_mel=None,
+        open_clip: OpenClip = FileOpener(),
         deadline_seconds: float = 30.0,
         on_error: str = "raise",
         max_label_width: int | None = None,
@@ -58,8 +86,6 @@ class ClipSource:
                 "the dataset index has no records; check the root folder and the split "
                 f"(classes: {', '.join(index.class_names[:5]) or 'none'})"
             )
-        if decoder not in video.BACKENDS:
-            raise unknown("decoder", decoder, video.BACKENDS)
         if on_error not in ON_ERROR:
             raise ConfigError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
         if not isinstance(size, int) or size < 1:
@@ -71,9 +97,9 @@ class ClipSource:
             optical_flow.opencv()  # if it is missing: now, not at the first clip
         self.flow = flow
         self.index, self.sampling, self.transforms = index, sampling, tuple(transforms)
-        self.decoder, self.short_side = decoder, short_side
+        self.log_mel, self.open_clip = log_mel, open_clip
         self.deadline_seconds, self.on_error = deadline_seconds, on_error
-        self.label_width = _label_width(index, max_label_width)
+        self.label_width = label_width(index, max_label_width)
         views = sampling.clips
         for transform in self.transforms:
             views *= getattr(transform, "view_factor", 1)
@@ -87,25 +113,25 @@ class ClipSource:
         """The clip of records[row]: one example of the batch of `jaxvid.core.batch`, unbatched.
 
         video uint8 (V, T, size, size, 3), label int32 (L,) or label_<head> int32 (1,), mask bool
-        (), row int32 (); where it was asked for, flow float32 (V, T, size, size, 2). With rng None
-        nothing is random (evaluation).
+        (), row int32 (); where it was asked for, flow float32 (V, T, size, size, 2) and audio float32
+        (V, F, M). With rng None nothing is random (evaluation).
         """
         record = self.index.records[row]
         try:
-            pixels, mask = self._video(record, rng), True
+            clip, mask = self._clip(record, rng), True
         except (DecodeError, DataError) as error:
             if self.on_error == "raise":
                 raise
             logger.warning("skipped: %s", error)
-            pixels, mask = np.zeros(self.clip_shape, np.uint8), False
+            clip, mask = self._nothing(), False
         except Exception as error:
             error.add_note(f"while loading {record.path} (row {row})")
             raise
-        return self._example(pixels, record.labels, mask, row)
+        return self._example(clip, record.labels, mask, row)
 
     def padding(self) -> dict[str, np.ndarray]:
         """A clip that stands for none: zeros, no label (all -1), mask False, row 0."""
-        return self._example(np.zeros(self.clip_shape, np.uint8), (), False, 0)
+        return self._example(self._nothing(), (), False, 0)
 
     def check_deterministic(self) -> None:
         """Raises ConfigError when a transform needs an rng, which evaluation does not have."""
@@ -116,19 +142,33 @@ class ClipSource:
                 "use centre_crop or three_crop"
             )
 
-    def _video(self, record: VideoRecord, rng: np.random.Generator | None) -> np.ndarray:
+    def _clip(self, record: VideoRecord, rng: np.random.Generator | None) -> dict:
+        """The arrays of a clip, by their names in the batch."""
+
         def decode():
-            with video.open(
-                record.path, backend=self.decoder, short_side=self.short_side
-            ) as reader:
+            with self.open_clip(record) as reader:
                 self._check_moves(reader.meta.num_frames, record)
                 wanted = self.sampling.indices(reader.meta, record, rng)
                 frames = reader.frames_at(wanted.reshape(-1))
-                return frames.reshape(*wanted.shape, *frames.shape[1:])
+                sound = self._sound(reader, wanted) if self.log_mel else None
+                return frames.reshape(*wanted.shape, *frames.shape[1:]), sound
 
-        pixels = run_with_deadline(decode, self.deadline_seconds, record.path, self.decoder)
+        backend = self.open_clip.backend
+        pixels, sound = run_with_deadline(decode, self.deadline_seconds, record.path, backend)
+        pixels = self._transformed(pixels, record, rng)
+        clip = {names.VIDEO: pixels}
+        if self.flow != NO_FLOW:
+            clip[names.FLOW] = np.stack([optical_flow.flow(view, self.flow) for view in pixels])
+        if sound is not None:  # the crops of one stretch of time sound the same
+            clip[names.AUDIO] = np.repeat(sound, len(pixels) // len(sound), axis=0)
+        return clip
+
+    def _transformed(self, pixels: np.ndarray, record: VideoRecord, rng) -> np.ndarray:
+        """uint8 (V, T, H, W, 3) as decoded -> the same of clip_shape."""
         decoded = pixels.shape
         clip = {names.VIDEO: pixels}
+        if BOX in record.extra:
+            clip[BOX] = np.asarray(record.extra[BOX], np.float32)
         for transform in self.transforms:
             clip = _apply(transform, clip, rng)
         pixels = clip[names.VIDEO]
@@ -141,11 +181,20 @@ class ClipSource:
             )
         return pixels
 
-    def _flow(self, pixels: np.ndarray, mask: bool) -> np.ndarray:
-        """float32 (V, T, size, size, 2), of a clip that does not count zeros."""
-        if not mask:
-            return np.zeros((*self.clip_shape[:-1], 2), np.float32)
-        return np.stack([optical_flow.flow(view, self.flow) for view in pixels])
+    def _sound(self, reader: Reader, wanted: np.ndarray) -> np.ndarray:
+        """float32 (clips, F, M): what is heard while the frames of each clip are shown."""
+        fps = reader.meta.fps
+        return np.stack([self.log_mel(reader, row[0] / fps, (row[-1] + 1) / fps) for row in wanted])
+
+    def _nothing(self) -> dict:
+        """The arrays of a clip that does not count."""
+        clip = {names.VIDEO: np.zeros(self.clip_shape, np.uint8)}
+        if self.flow != NO_FLOW:
+            clip[names.FLOW] = np.zeros((*self.clip_shape[:-1], 2), np.float32)
+        if self.log_mel:
+            shape = (self.clip_shape[0], self.log_mel.frames, self.log_mel.mels)
+            clip[names.AUDIO] = np.zeros(shape, np.float32)
+        return clip
 
     def _check_moves(self, num_frames: int, record: VideoRecord) -> None:
         """A file of one frame is a picture, or was cut short: padded to a clip it would teach that
@@ -156,20 +205,23 @@ class ClipSource:
                 f"the file holds a single frame and a clip has {wanted}; is it cut short? Remove it "
                 "from the data set, or set data.on_error='skip'"
             )
-            raise DecodeError(record.path, None, self.decoder, reason)
+            raise DecodeError(record.path, None, self.open_clip.backend, reason)
 
-    def _example(self, pixels: np.ndarray, labels: tuple[int, ...], mask: bool, row: int) -> dict:
-        example = {names.VIDEO: pixels, names.MASK: np.array(mask), names.ROW: np.int32(row)}
-        if self.flow != NO_FLOW:
-            example[names.FLOW] = self._flow(pixels, mask)
-        if self.index.heads:
-            for number, head in enumerate(self.index.heads):
-                label = labels[number] if labels else names.PAD_LABEL
-                example[f"{names.LABEL}_{head}"] = np.array([label], np.int32)
-        else:
-            padding = (names.PAD_LABEL,) * (self.label_width - len(labels))
-            example[names.LABEL] = np.array(labels + padding, np.int32)
-        return example
+    def _example(self, clip: dict, labels: tuple[int, ...], mask: bool, row: int) -> dict:
+        example = {**clip, names.MASK: np.array(mask), names.ROW: np.int32(row)}
+        return example | label_arrays(self.index, labels, self.label_width)
+
+
+def label_arrays(index: DatasetIndex, labels: tuple[int, ...], width: int) -> dict[str, np.ndarray]:
+    """{"label": int32 (width,)} padded with -1, or {"label_<head>": int32 (1,)} of a multi-head index."""
+    if index.heads:
+        given = labels or (names.PAD_LABEL,) * len(index.heads)
+        return {
+            f"{names.LABEL}_{head}": np.array([label], np.int32)
+            for head, label in zip(index.heads, given, strict=True)
+        }
+    padding = (names.PAD_LABEL,) * (width - len(labels))
+    return {names.LABEL: np.array(labels + padding, np.int32)}
 
 
 def _apply(transform: Transform, clip: dict, rng: np.random.Generator | None) -> dict:
@@ -180,8 +232,8 @@ def _apply(transform: Transform, clip: dict, rng: np.random.Generator | None) ->
     return transform.random_map(clip, rng)
 
 
-def _label_width(index: DatasetIndex, asked: int | None) -> int:
-    """L, or 1 for a multi-head index; checks that every record's labels fit its kind of index."""
+def label_width(index: DatasetIndex, asked: int | None) -> int:
+    """L of the label arrays, or 1 for a multi-head index; checks that every record's labels fit its kind of index."""
     counts = [len(record.labels) for record in index.records]
     if index.heads:
         allowed, kind = (0, len(index.heads)), f"one for each of {', '.join(index.heads)}"

@@ -60,6 +60,7 @@ class Reader(reader.Reader):
             )
 
     def _decode(self, needed: np.ndarray) -> np.ndarray:
+        self._check_unchanged()
         try:
             video = decord.VideoReader(
                 self._source(),

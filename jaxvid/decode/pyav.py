@@ -26,7 +26,7 @@ from jaxvid.decode.orientation import Orientation
 av.logging.set_level(None)  # libav's chatter; its Python callback can also lock up in threads
 
 FALLBACK_FPS = 30.0  # raw streams without any timing
-MAX_FPS = 1000.0
+MIN_FPS, MAX_FPS = 1 / 3600, 1000.0  # rates and times outside of it are damage
 # Codecs whose frames say reliably that no other frame is built on them. (HEVC's may be built on by
 # frames of a higher temporal layer.)
 _SKIPPABLE_CODECS = ("h264",)
@@ -51,7 +51,7 @@ class Reader(reader.Reader):
                 self._can_seek = self.table.exact
                 self._last = max(0, self.table.num_frames - 1)
                 self._restart()
-            self.orientation = _orientation(self._frame)
+                self.orientation = _orientation(self._frame)
             self._size = reader.resized(self._frame.height, self._frame.width, short_side)
             self.meta = self._read_meta()
             self._resources = self._resources.pop_all()
@@ -74,6 +74,7 @@ class Reader(reader.Reader):
     # -- the file -----------------------------------------------------------------------------
 
     def _open(self) -> None:
+        self._check_unchanged()
         # Only local files: a playlist that is named .mp4 must not make us fetch what it lists.
         self._container = self._resources.enter_context(
             av.open(self.path, metadata_errors="replace", options={"protocol_whitelist": "file"})
@@ -101,11 +102,13 @@ class Reader(reader.Reader):
     def _read_meta(self) -> VideoMeta:
         count, ticks = self.table.num_frames, self.table.duration
         seconds = float(ticks * self._stream.time_base) if ticks else 0.0
+        if not count / MAX_FPS <= seconds <= count / MIN_FPS:
+            seconds = 0.0  # times that cannot be: count by the header's rate
         fps = float(self._stream.average_rate or 0)
         # The header's rate, unless the frames' own times contradict it (variable rate, bad header).
         if seconds and abs(fps * seconds - count) > max(1, 0.02 * count):
             fps = count / seconds
-        elif not 0 < fps <= MAX_FPS:
+        elif not MIN_FPS <= fps <= MAX_FPS:
             fps = FALLBACK_FPS
         height, width = self._size
         if self.orientation.transpose:

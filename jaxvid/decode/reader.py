@@ -1,6 +1,8 @@
 """What every reader of one video has in common: its face, and the checks before anything is decoded."""
 
 import abc
+import os
+import stat
 from collections.abc import Sequence
 from typing import Self
 
@@ -8,6 +10,7 @@ import numpy as np
 
 from jaxvid.core.errors import DecodeError
 from jaxvid.core.record import VideoMeta
+from jaxvid.decode import audio
 
 MAX_MISSING_SHARE = 0.1
 
@@ -16,7 +19,8 @@ class Reader(abc.ABC):
     """One open video. Made by `jaxvid.decode.video.open`; use it in a `with` block.
 
     Attributes: path (str), backend (str), meta (VideoMeta), missing_frames (int): how many of the
-    last `meta.num_frames` turned out not to exist, 0 as long as none was asked for.
+    last `meta.num_frames` turned out not to exist, 0 as long as none was asked for; has_audio (bool
+    or None): whether there is sound, None as long as none was asked for.
     """
 
     backend: str
@@ -25,7 +29,9 @@ class Reader(abc.ABC):
     def __init__(self, path: str):
         self.path = path
         self.missing_frames = 0
+        self.has_audio: bool | None = None
         self._closed = False
+        self._identity = _identity(path)
 
     def frames_at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The frames of these numbers, counted from 0 in the order in which they are shown.
@@ -34,8 +40,7 @@ class Reader(abc.ABC):
         uint8 (n, H, W, 3), upright RGB, in the order asked. Raises DecodeError for a number outside
         the video and for anything that is wrong with the file.
         """
-        if self._closed:
-            raise ValueError(f"{self.path}: the reader is closed; ask for frames before close()")
+        self._check_open("frames")
         wanted = np.asarray(indices)
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise ValueError(
@@ -52,11 +57,31 @@ class Reader(abc.ABC):
                     index,
                 )
         needed, rows = np.unique(wanted, return_inverse=True)
-        frames = self._decode(needed)
-        return frames if np.array_equal(needed, wanted) else frames[rows]
+        try:
+            frames = self._decode(needed)
+            return frames if np.array_equal(needed, wanted) else frames[rows]
+        except MemoryError as error:  # a damaged header may state any size
+            size = f"{self.meta.width}x{self.meta.height}"
+            raise self._error(
+                f"{wanted.size} frames of {size} pixels do not fit into memory"
+            ) from error
+
+    def waveform(self, start_seconds: float, end_seconds: float, rate: int) -> np.ndarray:
+        """The sound of these seconds, counted from the first frame: see `jaxvid.decode.audio.read`.
+
+        Returns float32 (n,), mono in [-1, 1], n = round(end · rate) - round(start · rate); zeros where
+        there is no track, of which `has_audio` tells. Raises DecodeError for a track that is damaged.
+        """
+        self._check_open("sound")
+        samples = self._sound(start_seconds, end_seconds, rate)
+        self.has_audio = samples is not None
+        if samples is None:
+            size = round(end_seconds * rate) - round(start_seconds * rate)
+            return np.zeros(size, np.float32)
+        return samples
 
     def close(self) -> None:
-        """Lets go of the file; further calls of frames_at are refused."""
+        """Lets go of the file; further calls of frames_at and waveform are refused."""
         self._closed = True
 
     def __enter__(self) -> Self:
@@ -69,8 +94,35 @@ class Reader(abc.ABC):
     def _decode(self, needed: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) for frame numbers that are rising, without repeats, and in range."""
 
+    def _sound(self, start_seconds: float, end_seconds: float, rate: int) -> np.ndarray | None:
+        """What `waveform` returns, or None without a track; for videos that are no file of their own."""
+        return audio.read(self.path, start_seconds, end_seconds, rate)
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path}: the reader is closed; ask for {what} before close()")
+
+    def _check_unchanged(self) -> None:
+        """Before the file is opened once more: another one in its place would give half a clip."""
+        now = _identity(self.path)  # None: it is gone, of which opening it tells
+        if now is not None and now != self._identity:
+            raise self._error(
+                "the file was changed while it was read; read it again when it is whole"
+            )
+
     def _error(self, reason: str, frame: int | None = None) -> DecodeError:
         return DecodeError(self.path, frame, self.backend, reason)
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    """What tells a file from one that has taken its place; None for pipes and what is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def allowed_missing(num_frames: int) -> int:

@@ -44,6 +44,18 @@ def classification_metrics(
 
 
 def _distributions(probabilities, labels, class_names) -> np.ndarray:
+    probabilities = finite_probabilities(probabilities, labels, class_names)
+    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-2:
+        raise ValueError(
+            f"probabilities sum to {probabilities.sum(axis=1).min():.3g}.."
+            f"{probabilities.sum(axis=1).max():.3g} and not to 1 for every clip; expected the mean "
+            "softmax over views, not logits"
+        )
+    return probabilities
+
+
+def finite_probabilities(probabilities, labels, class_names) -> np.ndarray:
+    """float64 (n, K) in 0..1. Raises ValueError for no clips, other shapes and other numbers."""
     probabilities = np.asarray(probabilities, np.float64)
     if probabilities.shape != (len(labels), len(class_names)):
         raise ValueError(
@@ -58,10 +70,10 @@ def _distributions(probabilities, labels, class_names) -> np.ndarray:
             f"the probabilities of {len(wrong)} of {len(labels)} clips are not finite (first: row "
             f"{wrong[0]}); the weights or the activations of the model overflow"
         )
-    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-2:
+    if probabilities.min() < 0 or probabilities.max() > 1 + 1e-3:
         raise ValueError(
-            f"probabilities lie in {probabilities.min():.3g}..{probabilities.max():.3g} and do not "
-            "sum to 1 for every clip; expected the mean softmax over views, not logits"
+            f"probabilities lie in {probabilities.min():.3g}..{probabilities.max():.3g}, expected 0 to "
+            "1: softmax or sigmoid, not logits"
         )
     return probabilities
 
@@ -79,8 +91,8 @@ def _two_classes(scores, labels, class_names, undefined: list[str]) -> dict:
         if present[0] == 0:
             undefined.append(f"average_precision: no clips of class {class_names[1]}")
     return {
-        "roc_auc": _or_none(roc_auc(labels, scores)),
-        "average_precision": _or_none(average_precision(labels, scores)),
+        "roc_auc": or_none(roc_auc(labels, scores)),
+        "average_precision": or_none(average_precision(labels, scores)),
         "positive_class": class_names[1],
     }
 
@@ -94,11 +106,12 @@ def _class_table(matrix, class_names, undefined: list[str]) -> list[dict]:
         {
             "class": name,
             "support": int(scores["support"][i]),
-            **{k: _or_none(scores[k][i]) for k in ("precision", "recall", "f1")},
+            **{k: or_none(scores[k][i]) for k in ("precision", "recall", "f1")},
         }
         for i, name in enumerate(class_names)
     ]
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -11,6 +11,7 @@ from etils import epath
 from jaxvid.core.batch import LABEL, ROW
 from jaxvid.core.files import plain, write_atomically, write_json
 from jaxvid.core.record import DatasetIndex
+from jaxvid.evaluate.by_kind import head_parts
 from jaxvid.evaluate.plots import confusion_png, learning_curves, reconstruction_png
 
 __all__ = [
@@ -41,27 +42,28 @@ def write_evaluation(
     """Writes workdir/eval/SPLIT.json; with `rows` also SPLIT_predictions.csv, SPLIT_confusion.png.
 
     result: {"split", "n", "step", "checkpoint", "protocol", "metrics", …}, written as it is, with
-    null for what is not finite. rows: {"row": int (n,), "label": int (n, 1), "probabilities":
-    float (n, K)}, None where nothing was classified. The JSON comes last: where it stands, the
-    others do. Raises OSError naming the file that could not be written.
+    null for what is not finite. rows: {"row": int (n,), "label": int (n, L) or "label_<head>" int
+    (n, 1), "probabilities": float (n, K)}, None where nothing was classified. Sets with heads have the
+    files of each: SPLIT_HEAD_predictions.csv. The JSON comes last: where it stands, the others do.
+    Raises OSError naming the file that could not be written.
     """
     folder, split = epath.Path(workdir) / "eval", result["split"]
-    if rows is not None:
-        write_predictions(
-            folder / f"{split}_predictions.csv",
-            records=[index.records[i] for i in rows[ROW]],
-            labels=rows[LABEL][:, 0],
-            probabilities=rows["probabilities"],
-            class_names=index.class_names,
-        )
-    if "confusion" in result["metrics"]:
-        title = f"{split}, step {result['step']}: {result['n']} clips"
-        confusion_png(
-            folder / f"{split}_confusion.png",
-            np.asarray(result["metrics"]["confusion"]),
-            index.class_names,
-            title=title,
-        )
+    tables = result["metrics"].get("heads", {"": result["metrics"]})
+    parts = head_parts(index) or {"": slice(None)}
+    for head, table in tables.items():
+        stem, names = f"{split}_{head}" if head else split, index.class_names[parts[head]]
+        if rows is not None:
+            write_predictions(
+                folder / f"{stem}_predictions.csv",
+                records=[index.records[i] for i in rows[ROW]],
+                labels=rows[f"{LABEL}_{head}" if head else LABEL],
+                probabilities=rows["probabilities"][:, parts[head]],
+                class_names=names,
+            )
+        if "confusion" in table:
+            title = f"{stem}, step {result['step']}: {result['n']} clips"
+            matrix = np.asarray(table["confusion"])
+            confusion_png(folder / f"{stem}_confusion.png", matrix, names, title=title)
     write_json(folder / f"{split}.json", result)
 
 
@@ -75,9 +77,11 @@ def write_predictions(
 ) -> None:
     """A CSV with one line a clip: id, path, label, predicted, correct (1 or 0) and probabilities.
 
-    records: VideoRecords (n,); labels: int (n,), -1 = unlabelled, which leaves label and correct
-    empty; probabilities: float (n, K). Up to 10 classes have a column `p(NAME)` each; with more
-    there are top1 … top5 with p1 … p5. Raises ValueError where the lengths differ.
+    records: VideoRecords (n,); labels: int (n, L) padded with -1, several joined by ";"; clips without
+    any leave label and correct empty. correct: whether the predicted class, the one of the highest
+    probability, is among the labels. probabilities: float (n, K). Up to 10 classes have a column
+    `p(NAME)` each; with more there are top1 … top5 with p1 … p5. Raises ValueError where the lengths
+    differ.
     """
     if not len(records) == len(labels) == len(probabilities):
         raise ValueError(
@@ -88,11 +92,12 @@ def write_predictions(
     writer = csv.writer(text, lineterminator="\n")
     few = len(class_names) <= _ALL_PROBABILITIES
     writer.writerow(["id", "path", "label", "predicted", "correct", *_score_columns(class_names)])
-    for record, label, scores in zip(records, labels, probabilities, strict=True):
+    for record, own, scores in zip(records, labels, probabilities, strict=True):
         best = np.argsort(-scores, kind="stable")[:5]
-        known = label >= 0
-        line = [record.id, record.path, class_names[label] if known else "", class_names[best[0]]]
-        line.append(int(best[0] == label) if known else "")
+        known = [int(label) for label in own if label >= 0]
+        there = ";".join(class_names[label] for label in known)
+        line = [record.id, record.path, there, class_names[best[0]]]
+        line.append(int(best[0] in known) if known else "")
         ranked = [x for i in best for x in (class_names[i], f"{scores[i]:.6f}")]
         writer.writerow([*line, *([f"{p:.6f}" for p in scores] if few else ranked)])
     write_atomically(path, text.getvalue().encode())
@@ -148,6 +153,10 @@ def summary(result: Mapping[str, Any]) -> str:
         parts.append(_classes(metrics["per_class"]))
     if 0 < len(metrics.get("confusion", ())) <= _SCREEN_CONFUSION:
         parts.append(_confusion(metrics["confusion"], [r["class"] for r in metrics["per_class"]]))
+    for head, table in metrics.get("heads", {}).items():
+        parts.append(f"{head}\n{_classes(table['per_class'])}")
+    if metrics.get("unlabelled"):
+        parts.append(f"without a label, so not in the numbers: {metrics['unlabelled']} clips")
     if metrics.get("undefined"):
         parts.append("\n".join(f"not defined: {reason}" for reason in metrics["undefined"]))
     if result.get("skipped"):
@@ -156,12 +165,13 @@ def summary(result: Mapping[str, Any]) -> str:
 
 
 def _classes(table: list[dict]) -> str:
-    title = ""
+    """The rows of classes, or the worst of them by the last of their numbers."""
+    headers = list(table[0])
+    title, by = "", headers[-1]
     if len(table) > _SCREEN_CLASSES:
-        title = f"the {_WORST_CLASSES} classes of lowest F1 among {len(table)}:\n"
-        table = [row for row in table if row["f1"] is not None]
-        table = sorted(table, key=lambda row: row["f1"])[:_WORST_CLASSES]
-    headers = ["class", "support", "precision", "recall", "f1"]
+        title = f"the {_WORST_CLASSES} classes of lowest {by} among {len(table)}:\n"
+        table = [row for row in table if row[by] is not None]
+        table = sorted(table, key=lambda row: row[by])[:_WORST_CLASSES]
     return title + format_table([[row[h] for h in headers] for row in table], headers)
 
 

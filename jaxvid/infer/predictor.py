@@ -21,7 +21,7 @@ from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.pipeline import evaluation_batches
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import NO_FLOW, ClipSource
+from jaxvid.data.source import NO_FLOW, ClipSource, FileOpener
 from jaxvid.data.transform_list import build_transforms
 from jaxvid.infer.zero_shot import ZeroShot
 from jaxvid.ops.pixels import normalise, normalise_flow, to_float
@@ -171,7 +171,7 @@ class _Videos:
             size=how.size,
             transforms=build_transforms(specs),
             flow=how.flow,
-            decoder=how.decoder,
+            open_clip=FileOpener(how.decoder),
             deadline_seconds=how.deadline_seconds,
         )
         self.errors: dict[int, str] = {}

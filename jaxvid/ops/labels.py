@@ -1,7 +1,11 @@
 """Integer labels, padded with -1, as the float targets of a loss."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+
+from jaxvid.core.batch import LABEL
 
 
 def one_hot_targets(labels: jax.Array, num_classes: int, smoothing: float = 0.0) -> jax.Array:
@@ -30,6 +34,25 @@ def multi_hot_targets(labels: jax.Array, num_classes: int) -> jax.Array:
             f"multi_hot_targets was given labels of shape {labels.shape}, expected (B, L)"
         )
     return jnp.max(jax.nn.one_hot(labels, num_classes, dtype=jnp.float32), axis=1)
+
+
+def head_targets(
+    batch: Mapping[str, jax.Array], heads: Mapping[str, int], smoothing: float = 0.0
+) -> jax.Array:
+    """{"label_verb": int (B, 1), …} -> float32 (B, K), the one-hot targets of all heads in a row.
+
+    heads: {"verb": 97, "noun": 300}, K their sum; the columns of a head stand where they stand in
+    the logits, in the order of `heads`. Each head's part sums to 1, or is zeros where its label is
+    -1. smoothing: see one_hot_targets, over the classes of a head.
+    """
+    parts = []
+    for head, classes in heads.items():
+        name = f"{LABEL}_{head}"
+        if name not in batch:
+            there = ", ".join(sorted(k for k in batch if k.startswith(LABEL)))
+            raise ValueError(f"the batch has no {name!r} for head {head!r}; its labels: {there}")
+        parts.append(one_hot_targets(batch[name], classes, smoothing))
+    return jnp.concatenate(parts, axis=1)
 
 
 def labelled(labels: jax.Array) -> jax.Array:

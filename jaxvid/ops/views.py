@@ -1,5 +1,7 @@
 """The views axis: folded into the batch before the model, averaged away after it."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -32,6 +34,25 @@ def mean_over_views(array: jax.Array, views: int) -> jax.Array:
     return jnp.mean(unfold(array, views), axis=1)
 
 
+def max_over_views(array: jax.Array, views: int) -> jax.Array:
+    """(B·V, …) -> (B, …), the largest over a clip's views: something seen in one of them is there."""
+    return jnp.max(unfold(array, views), axis=1)
+
+
+POOLING = {"mean": mean_over_views, "max": max_over_views}
+
+
 def mean_probabilities(logits: jax.Array, views: int) -> jax.Array:
     """(B·V, K) logits -> float32 (B, K): the softmax of each view, averaged over a clip's views."""
     return mean_over_views(jax.nn.softmax(logits.astype(jnp.float32), axis=-1), views)
+
+
+def each_frame(change: Callable[[jax.Array], jax.Array], video: jax.Array) -> jax.Array:
+    """`change` of (N·T, 1, …), where every frame is a clip of its own, as (N, T, …).
+
+    So what is drawn once a clip is drawn once a frame.
+    """
+    if video.ndim < 2:
+        raise ValueError(f"each_frame was given shape {video.shape}, expected (N, T, …)")
+    frames = video.reshape(-1, 1, *video.shape[2:])  # (N·T, 1, …)
+    return change(frames).reshape(video.shape)

@@ -1,5 +1,7 @@
 """Several processes: who reads which part of a batch, and how the parts become one global array."""
 
+import os
+import re
 from collections.abc import Mapping
 
 import jax
@@ -8,23 +10,68 @@ from jax.sharding import Mesh
 
 from jaxvid.core.batch import check_batch
 from jaxvid.core.errors import ConfigError
+from jaxvid.sharding import goodbye
+from jaxvid.sharding.cluster import Job, detect
 from jaxvid.sharding.mesh import batch_sharding, batch_shards
+
+# A host from which nothing is heard for so long counts as dead, and jax ends all others.
+HEARTBEAT_SECONDS = 60
+JOIN_SECONDS = 300
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins the processes of a multi-host run; must be called before jax touches a device.
 
-    coordinator: "host:port" of process 0, reachable from all. All three or none must be given.
+    coordinator: "host:port" of process 0, reachable from all. What is None is taken from the
+    environment (sharding/cluster.py); where that says nothing either, a TPU slice is asked, and anything
+    else is one process alone. Raises ConfigError when only part is known or the others do not come.
     """
-    given = (coordinator, num_processes, process_id)
-    if all(value is None for value in given):
+    given = Job(coordinator, num_processes, process_id)
+    job = given.or_else(detect(os.environ))
+    if job == Job():
+        if "TPU_ML_PLATFORM" in os.environ:  # jax sets it on machines with a TPU
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+            goodbye.watch()
         return
-    if any(value is None for value in given):
+    _check(job)
+    where = f"process {job.process_id} of {job.num_processes}, coordinator {job.coordinator}"
+    advice = (
+        f"start all within {JOIN_SECONDS:g} s of each other, and let every host reach that address"
+    )
+    with goodbye.deadline(JOIN_SECONDS, f"{where}: the others did not come; {advice}"):
+        try:
+            jax.distributed.initialize(
+                job.coordinator,
+                job.num_processes,
+                job.process_id,
+                local_device_ids=job.local_devices,
+                cluster_detection_method="deactivate",
+                initialization_timeout=2 * JOIN_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"{where}: could not join the others ({reason}); {advice}") from error
+    goodbye.watch()
+
+
+def _check(job: Job) -> None:
+    if not job.complete():
         raise ConfigError(
-            "--coordinator, --num_processes and --process_id belong together; "
-            f"got coordinator={coordinator}, num_processes={num_processes}, process_id={process_id}"
+            "--coordinator, --num_processes and --process_id belong together (in the environment: "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID); got coordinator="
+            f"{job.coordinator}, num_processes={job.num_processes}, process_id={job.process_id}"
         )
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    if not re.fullmatch(r".+:\d+", job.coordinator):
+        raise ConfigError(
+            f"the coordinator is {job.coordinator!r}, expected HOST:PORT of process 0, such as "
+            "node1:12345"
+        )
+    if not 0 <= job.process_id < job.num_processes:
+        raise ConfigError(
+            f"process_id={job.process_id} of num_processes={job.num_processes}: expected 0 to "
+            f"{job.num_processes - 1}"
+        )
 
 
 def is_main() -> bool:

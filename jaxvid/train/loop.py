@@ -20,6 +20,7 @@ from jaxvid.train.clock import Clock
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
 from jaxvid.train.state import TrainState
 from jaxvid.train.stop import StopSignal
+from jaxvid.train.watchdog import Watchdog
 from jaxvid.train.writers import MetricsWriter, Progress
 
 log = logging.getLogger("jaxvid")
@@ -67,6 +68,7 @@ class Loop:
     save_every: int = 0
     evaluate_every: int = 0
     clock: Clock = dataclasses.field(default_factory=Clock)
+    watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
 
     def __post_init__(self):
         self._window = Window()
@@ -85,7 +87,9 @@ class Loop:
             log.info("step %d of %d; the first one compiles", step, self.total_steps)
         while step < self.total_steps:
             waited = self.batches.seconds_waited
+            self.watchdog.phase("waiting for data", step + 1)
             batch = next(self.batches)
+            self.watchdog.phase("waiting for the devices", step + 1)
             self.skipped.observe(batch)
             rows = batch[ROW]
             state, sums = self.train_step(state, self.to_device(batch))
@@ -134,6 +138,7 @@ class Loop:
         self._owes_evaluation = evaluating and stopping and not last
         if evaluating and not self._owes_evaluation:
             numbers = self._evaluate(step, state)
+        self.watchdog.phase("saving", step)
         self.checkpoints.save(step, state, self._extra(), numbers)
         self.clock.resume()
         if stopping and not last:
@@ -143,6 +148,7 @@ class Loop:
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         numbers = {}
+        self.watchdog.phase("evaluating", step)
         for evaluate in self.evaluators:
             split, new = evaluate(step, state)
             self.writer.write(step, split, new)

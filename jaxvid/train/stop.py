@@ -1,5 +1,6 @@
 """Asked to stop: SIGTERM (a cluster preempts, a person kills) and Ctrl-C end a run after its step."""
 
+import os
 import signal
 from typing import Self
 
@@ -31,6 +32,8 @@ class StopSignal:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        if jax.process_count() > 1:  # so that jax tells all hosts, and they agree on a step
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def requested(self, step: int) -> bool:
         """True when the run should end after `step`; every host asks at every step."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -67,8 +68,12 @@ def open_for_training(workdir: Path, config: dict, difference: Callable) -> None
         write_json(workdir / "environment.json", environment())
     except OSError as error:
         raise ConfigError(
-            f"--workdir {workdir} cannot be written ({error.strerror or error}); choose a folder of yours"
+            f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def refuse_another_recipe(workdir: Path, config: dict, difference: Callable) -> None:

@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,26 @@ def test_a_damaged_checkpoint_says_so(filled, part):
         pytest.raises(CheckpointError, match=r"5 cannot be read.*there are \[2, 4\]"),
     ):
         checkpoints.restore(5, abstract(state(0)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's own
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("reader", ["restore", "restore_weights"])
+def test_a_truncated_file_says_which_checkpoint_it_is_of(tmp_path, share, reader):
+    noise = np.random.default_rng(0).normal(size=(200, 300)).astype(np.float32)
+    saved = state(1).replace(params={"a": {"kernel": jnp.asarray(noise)}})
+    with Checkpoints(tmp_path) as checkpoints:
+        for i in (1, 2):
+            checkpoints.save(i, saved, {})
+        checkpoints.wait()
+        files = [p for p in (tmp_path / "2").rglob("*") if p.is_file()]
+        victim = max(files, key=lambda p: p.stat().st_size)
+        os.truncate(victim, int(victim.stat().st_size * share))
+        arguments = (2, abstract(saved)) if reader == "restore" else (2,)
+        with pytest.raises(CheckpointError, match=r"2 cannot be read.*damaged.*there are \[1\]"):
+            getattr(checkpoints, reader)(*arguments)
+        restored, _ = checkpoints.restore(1, abstract(saved))
+    np.testing.assert_array_equal(restored.params["a"]["kernel"], noise)
 
 
 def test_too_little_room_is_said_before_anything_is_written(filled, monkeypatch):

@@ -29,7 +29,7 @@ def test_a_good_batch_passes_unchanged():
     [
         ({"label": None}, "'label' is missing"),
         ({"mask": None}, "'mask' is missing"),
-        ({"video": None}, "none of 'video', 'audio', 'flow'"),
+        ({"video": None}, "none of 'video', 'audio', 'flow', 'features'"),
         ({"video": np.zeros((2, 1, 4, 8, 8, 3), np.float32)}, "'video' is float32"),
         ({"video": np.zeros((2, 4, 8, 8, 3), np.uint8)}, "expected uint8 with 6 axes"),
         ({"video": np.zeros((2, 1, 4, 8, 8, 1), np.uint8)}, "1 channels, expected 3"),

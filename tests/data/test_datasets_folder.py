@@ -96,10 +96,34 @@ def test_no_level_of_splits_is_not_guessed(tmp_path):
     assert "which clips train and which validate is not guessed" in str(caught.value)
 
 
-def test_another_name_for_a_split(tmp_path):
-    grow(tmp_path, "Training/cats/1.mp4", "Validation/cats/1.mp4")
-    with pytest.raises(DataError, match="Rename 'Validation' to 'val'?"):
+def test_other_names_for_splits(tmp_path, caplog):
+    grow(tmp_path, "Training/cats/1.mp4", "Training/cats/2.v1/1.jpg", "Validation/cats/1.webm")
+    with caplog.at_level(logging.INFO, "jaxvid.data"):
+        train, val = folder.load(tmp_path, "train"), folder.load(tmp_path, "val")
+    assert [r.id for r in train.records] == ["Training/cats/1.mp4", "Training/cats/2.v1"]
+    assert [r.id for r in val.records] == ["Validation/cats/1.webm"]
+    assert (
+        f"{tmp_path / 'Validation'}: detected as the split 'val', a folder a class" in caplog.text
+    )
+    assert "cats 2 (1 .mp4, 1 folders of images)" in caplog.text
+
+
+def test_two_folders_for_a_split(tmp_path):
+    grow(tmp_path, "train/cats/1.mp4", "valid/cats/1.mp4", "dev/cats/2.mp4")
+    with pytest.raises(DataError, match="which of dev, valid is the split 'val'. Call it val"):
         folder.load(tmp_path, "val")
+
+
+def test_a_name_that_is_like_a_splits(tmp_path):
+    grow(tmp_path, "trainset/cats/1.mp4")
+    with pytest.raises(DataError, match="Rename 'trainset' to 'train'?"):
+        folder.load(tmp_path, "train")
+
+
+def test_a_table_is_for_another_reader(tmp_path):
+    grow(tmp_path, "clips/1.mp4", "train.csv")
+    with pytest.raises(DataError, match="If train.csv lists the clips.*use dataset 'table'"):
+        folder.load(tmp_path, "train")
 
 
 def test_a_missing_split_says_what_is_there(tmp_path):

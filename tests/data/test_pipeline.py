@@ -13,9 +13,8 @@ import pytest
 
 from jaxvid.core.errors import BatchError, ConfigError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.data.order import Order, clip_rng
 from jaxvid.data.pipeline import (
-    clip_rng,
-    epoch_order,
     evaluation_batches,
     stack_clips,
     training_batches,
@@ -127,7 +126,7 @@ def test_each_epoch_is_another_permutation_with_other_random_numbers():
     batches = take(training_batches(FakeSource(10), batch_size=4, seed=1), 10)
     rows = np.concatenate([b["row"] for b in batches]).reshape(4, 10)  # 10 batches of 4: 4 epochs
     for epoch, order in enumerate(rows):
-        np.testing.assert_array_equal(order, epoch_order(10, 1, epoch))
+        np.testing.assert_array_equal(order, Order(10, 1).epoch(epoch))
         assert sorted(order) == list(range(10))
     assert len({tuple(order) for order in rows}) == 4
     pixels = np.concatenate([b["video"] for b in batches])[:, 0, 0, 0, 1:, 0]

@@ -11,7 +11,7 @@ from jaxvid.core.errors import ConfigError, DataError, DecodeError, UnknownNameE
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data import source as source_file
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import ClipSource
+from jaxvid.data.source import ClipSource, FileOpener
 from jaxvid.data.transforms.centre_crop import CentreCrop
 from jaxvid.data.transforms.random_crop import RandomCrop
 from jaxvid.data.transforms.short_side_resize import ShortSideResize
@@ -70,7 +70,7 @@ def test_views_are_clips_times_crops_in_order(index, decoder):
         index,
         sampling=Sampling("uniform", 2, clips=2),
         transforms=(ShortSideResize(16), ThreeCrop(16)),
-        decoder=decoder,
+        open_clip=FileOpener(decoder),
     )
     video = source.load(0, None)["video"]
     assert video.shape == source.clip_shape == (6, 2, 16, 16, 3)
@@ -90,7 +90,7 @@ def test_segments_are_kept_to(index):
 
 @pytest.mark.parametrize(("short_side", "white_columns"), [(None, 8), (16, 4)])
 def test_the_decoder_may_resize(index, short_side, white_columns):
-    source = make(index, transforms=(ThreeCrop(16),), short_side=short_side)
+    source = make(index, transforms=(ThreeCrop(16),), open_clip=FileOpener(short_side=short_side))
     left = source.load(0, None)["video"][0, 0]
     assert (left.mean((0, 2)) > 180).sum() == white_columns
 
@@ -232,7 +232,7 @@ def test_bad_settings_are_refused(index):
     with pytest.raises(DataError, match="the dataset index has no records; .*calm, fight"):
         make(DatasetIndex((), index.class_names))
     with pytest.raises(UnknownNameError, match="unknown decoder 'pyva'.*'pyav'"):
-        make(index, decoder="pyva")
+        FileOpener("pyva")
     with pytest.raises(ConfigError, match="on_error is 'ignore', expected 'raise' or 'skip'"):
         make(index, on_error="ignore")
     with pytest.raises(ConfigError, match="deadline_seconds is 0, expected more than 0"):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import av
@@ -146,7 +147,9 @@ def test_refuses_a_mirrored_video(tmp_path, numbered):
 def test_what_decord_says_is_passed_on_without_its_source_lines(tmp_path, write_video, numbered):
     path = write_video(tmp_path / "a.mp4", numbered.frames(5))
     with video.open(path, backend="decord") as reader:
-        path.write_bytes(b"gone")
+        before = path.stat()  # size and time stay, else the change itself is the error
+        path.write_bytes(b"gone".ljust(before.st_size))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         with pytest.raises(DecodeError, match=r"at frame 3 by decord: decord says: Error read"):
             reader.frames_at([1, 3])
 

@@ -79,7 +79,7 @@ def test_wrong_input_says_what_it_is():
         classification_metrics(np.zeros((0, 2)), np.zeros(0, int), FIGHT)
     with pytest.raises(ValueError, match=r"1 of 2 clips are not finite \(first: row 1\)"):
         classification_metrics(two([0.1, np.nan]), np.array([0, 0]), FIGHT)
-    with pytest.raises(ValueError, match=r"-3..4 and do not sum to 1 .* not logits"):
+    with pytest.raises(ValueError, match=r"lie in -3..4, expected 0 to 1: .* not logits"):
         classification_metrics(np.array([[-3.0, 4.0]]), np.array([0]), FIGHT)
     with pytest.raises(ValueError, match=r"labels are in -1..0, expected 0..1"):
         classification_metrics(two([0.1, 0.2]), np.array([0, -1]), FIGHT)

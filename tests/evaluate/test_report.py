@@ -67,7 +67,7 @@ def test_predictions_are_those_of_the_rows(tmp_path):
 
 def test_predictions_of_many_classes_are_the_best_five(tmp_path):
     _, index, rows = case(names=[f"c{i}" for i in range(12)])
-    labels = rows["label"][:, 0].copy()
+    labels = rows["label"].copy()
     labels[0] = -1
     report.write_predictions(
         tmp_path / "p.csv",
@@ -90,7 +90,7 @@ def test_unequal_lengths_are_refused(tmp_path):
         report.write_predictions(
             tmp_path / "p.csv",
             records=[1, 2],
-            labels=np.zeros(1, int),
+            labels=np.zeros((1, 1), int),
             probabilities=np.ones((1, 1)),
             class_names=["a"],
         )
@@ -143,7 +143,7 @@ def test_summary_of_many_classes_shows_the_worst():
     result["skipped"] = [f"{i}.avi" for i in range(9)]
     text = report.summary(result)
     f1 = {r["class"]: r["f1"] for r in result["metrics"]["per_class"]}
-    assert "the 10 classes of lowest F1 among 60" in text
+    assert "the 10 classes of lowest f1 among 60" in text
     worst = [line.split()[0] for line in text.splitlines() if line.startswith("class0")]
     assert len(worst) == 10
     best_shown = max(f1[name] for name in worst)

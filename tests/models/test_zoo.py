@@ -14,7 +14,7 @@ NAMES = lookup.names("model")
 PRETRAINING = {"videomae_pretrain"}
 CLASSIFIERS = [name for name in NAMES if name not in PRETRAINING]
 # These see frames, or the set of them, but not their order.
-ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d"}
+ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "feature_head"}
 CASES = [(name, v) for name in NAMES for v in lookup.module("model", name).VARIANTS]
 
 

@@ -39,3 +39,19 @@ def test_smoothing_is_below_1():
 def test_flat_labels_are_refused():
     with pytest.raises(ValueError, match=r"multi_hot_targets was given labels of shape \(2,\)"):
         labels.multi_hot_targets(jnp.zeros(2, jnp.int32), 4)
+
+
+def test_targets_of_heads_stand_in_a_row():
+    batch = {"label_verb": jnp.array([[1], [-1]]), "label_noun": jnp.array([[2], [0]])}
+    heads = {"verb": 2, "noun": 3}
+    got = labels.head_targets(batch, heads)
+    np.testing.assert_array_equal(got, [[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]])
+    smooth = labels.head_targets(batch, heads, 0.3)
+    np.testing.assert_allclose(smooth[0], [0.15, 0.85, 0.1, 0.1, 0.8], atol=1e-6)
+    np.testing.assert_allclose(smooth[1], [0, 0, 0.8, 0.1, 0.1], atol=1e-6)
+
+
+def test_a_head_without_labels_is_named():
+    batch = {"label_verb": jnp.array([[1]]), "mask": jnp.array([True])}
+    with pytest.raises(ValueError, match="no 'label_noun' for head 'noun'; its labels: label_verb"):
+        labels.head_targets(batch, {"verb": 2, "noun": 3})

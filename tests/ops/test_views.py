@@ -38,3 +38,18 @@ def test_wrong_numbers_of_views():
         views.fold(jnp.zeros(4))
     with pytest.raises(ValueError, match="repeat was asked for 0 views"):
         views.repeat(jnp.zeros(4), 0)
+
+
+def test_each_frame_is_a_clip_of_its_own():
+    video = jnp.arange(2 * 3 * 4.0).reshape(2, 3, 2, 2)
+    seen = []
+
+    def change(frames):
+        seen.append(frames.shape)
+        return frames - frames[:, :, :1, :1]
+
+    got = views.each_frame(change, video)
+    assert seen == [(6, 1, 2, 2)]
+    np.testing.assert_array_equal(got, np.tile([[0.0, 1.0], [2.0, 3.0]], (2, 3, 1, 1)))
+    with pytest.raises(ValueError, match=r"each_frame was given shape \(4,\), expected \(N, T"):
+        views.each_frame(change, jnp.zeros(4))

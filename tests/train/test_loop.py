@@ -182,3 +182,16 @@ def test_another_training_split_is_refused(tmp_path):
     make(tmp_path, saved=saved).run(0, 0)
     with pytest.raises(CheckpointError, match="was 8 clips when this run began and is 9 clips now"):
         make(tmp_path, fingerprint="9 clips").resume(saved.all[10][1])
+
+
+def test_the_watchdog_is_told_what_the_loop_does(tmp_path):
+    told = []
+
+    class Dog:
+        def phase(self, kind, step):
+            told.append((kind, step))
+
+    evaluators = (lambda step, state: ("val", {"top1": 0.5}),)
+    make(tmp_path, steps=2, evaluators=evaluators, watchdog=Dog()).run(0, 0)
+    waits = [(kind, i) for i in (1, 2) for kind in ("waiting for data", "waiting for the devices")]
+    assert told == [*waits, ("evaluating", 2), ("saving", 2)]

@@ -6,6 +6,7 @@ do not exist here; other files and folders without images are passed over and co
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxvid.core.errors import ConfigError, DataError
@@ -17,6 +18,12 @@ VIDEO_EXTENSIONS = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg"}
     | {".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
+
+SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "eval"),
+    "test": ("test", "testing", "tst"),
+}
 
 _log = logging.getLogger("jaxvid.data")
 
@@ -42,7 +49,7 @@ def clip_records(folder: Path, *, base: Path, label: int) -> list[VideoRecord]:
         if entry.is_dir():
             (clips if _holds_images(entry.path) else imageless).append(Path(entry.path))
         else:
-            (clips if _extension(entry.name) in VIDEO_EXTENSIONS else others).append(
+            (clips if extension(entry.name) in VIDEO_EXTENSIONS else others).append(
                 Path(entry.path)
             )
     if not clips:
@@ -76,6 +83,18 @@ def contents(folder: Path, most: int = 10) -> str:
     return ", ".join(names) + more
 
 
+def some(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def split_of(name: str) -> str:
+    """ "train", "val" or "test" for a name that usually means it, else an empty string."""
+    word = name.strip().lower()
+    return next((split for split, words in SPLIT_NAMES.items() if word in words), "")
+
+
 def refuse_annotations(dataset: str, annotations) -> None:
     """Raises ConfigError when annotations are given to a set whose folder names are the labels."""
     if annotations is not None:
@@ -85,10 +104,11 @@ def refuse_annotations(dataset: str, annotations) -> None:
         )
 
 
-def _extension(name: str) -> str:
+def extension(name: str) -> str:
+    """A file's ending, in small letters and with its dot."""
     return os.path.splitext(name)[1].lower()
 
 
 def _holds_images(folder: str) -> bool:
     with os.scandir(folder) as found:
-        return any(e.name[0] != "." and _extension(e.name) in IMAGE_EXTENSIONS for e in found)
+        return any(e.name[0] != "." and extension(e.name) in IMAGE_EXTENSIONS for e in found)

@@ -1,0 +1,188 @@
+"""What the fields of a config may hold: names that exist, numbers in range, and what belongs together."""
+
+import dataclasses
+import inspect
+import re
+
+from ml_collections import ConfigDict
+
+from jaxvid.core import lookup
+from jaxvid.core.batch import AUDIO, FLOW
+from jaxvid.core.errors import ConfigError, unknown
+from jaxvid.data.balance import HOW as CLASS_SAMPLING
+from jaxvid.data.sampling import KINDS, Sampling
+from jaxvid.data.source import NO_FLOW
+from jaxvid.data.transform_list import build_transforms
+from jaxvid.decode import flow as optical_flow
+from jaxvid.decode import log_mel
+from jaxvid.ops.erase import SHAPES as ERASING_SHAPES
+from jaxvid.ops.mix import CUTS as CUTMIX_CUTS
+from jaxvid.ops.pixels import STATISTICS
+from jaxvid.ops.views import POOLING
+
+NO_AUDIO = "none"
+
+
+def at(config: ConfigDict, path: str):
+    """What stands at "section.field"."""
+    for part in path.split("."):
+        config = config[part]
+    return config
+
+
+def wrong_values(c: ConfigDict) -> list[str]:
+    """Names and ranges. Every check is run; the messages of all that fail are returned."""
+    wrong = []
+
+    def attempt(function, *args):
+        try:
+            return function(*args)
+        except ConfigError as error:
+            wrong.append(str(error))
+        return None
+
+    attempt(_check_model, c)
+    attempt(_check_sampling, c)
+    attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
+    attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
+    attempt(build_transforms, c.data.train_transforms)
+    attempt(build_transforms, c.data.eval_transforms)
+    for pattern in c.optim.frozen:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            wrong.append(f"optim.frozen: {pattern!r} is no regular expression: {error}")
+    for path, words in _CHOICES.items():
+        if at(c, path) not in words:
+            wrong.append(str(unknown(path, at(c, path), words)))
+    for path, (low, high) in _RANGES.items():
+        if not low <= at(c, path) <= high:
+            wrong.append(f"{path} is {at(c, path)}, expected {low} to {high}")
+    if len(c.data.colour_jitter) != 4 or any(
+        not isinstance(x, int | float) or x < 0 for x in c.data.colour_jitter
+    ):
+        wrong.append(
+            f"data.colour_jitter is {c.data.colour_jitter}, expected four numbers >= 0: "
+            "brightness, contrast, saturation, hue"
+        )
+    return wrong
+
+
+_CHOICES = {
+    "data.sampling": KINDS,
+    "data.flow": (NO_FLOW, *optical_flow.METHODS),
+    "data.decoder": ("pyav", "decord"),
+    "data.on_error": ("raise", "skip"),
+    "data.audio": (NO_AUDIO, "log_mel"),
+    "data.erasing_shape": ERASING_SHAPES,
+    "data.cutmix_cut": CUTMIX_CUTS,
+    "data.class_sampling": tuple(CLASS_SAMPLING),
+    "data.statistics": tuple(STATISTICS),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "objective.mask": ("tube", "random", "frame"),
+    "objective.class_weights": ("none", "balanced"),
+    "optim.name": ("adamw", "sgd"),
+    "optim.schedule": ("cosine", "constant"),
+    "eval.crops": (1, 3, 10),
+    "eval.final_crops": (0, 1, 3, 10),
+    "eval.pooling": tuple(POOLING),
+    "eval.mode": ("max", "min"),
+}
+_MANY = 10**12
+_RANGES = {
+    "run.epochs": (0, _MANY),
+    "run.steps": (0, _MANY),
+    "run.log_every_steps": (1, _MANY),
+    "run.nonfinite_limit": (1, _MANY),
+    "data.batch_size": (1, _MANY),
+    "data.num_frames": (1, _MANY),
+    "data.size": (1, _MANY),
+    "data.stride_frames": (1, _MANY),
+    "data.train_views": (1, _MANY),
+    "data.target_fps": (0, _MANY),
+    "data.jitter_frames": (0, _MANY),
+    "data.audio_rate": (1, _MANY),
+    "data.audio_frames": (1, _MANY),
+    "data.audio_mels": (1, _MANY),
+    "data.memory_gib": (0, _MANY),
+    "data.max_skipped_share": (0, 1),
+    "data.flip_probability": (0, 1),
+    "data.greyscale_probability": (0, 1),
+    "data.blur_probability": (0, 1),
+    "data.erasing_probability": (0, 1),
+    "data.mixup_alpha": (0, _MANY),
+    "data.cutmix_alpha": (0, _MANY),
+    "data.mix_probability": (0, 1),
+    "data.cutmix_share": (0, 1),
+    "objective.label_smoothing": (0, 1),
+    "objective.mask_ratio": (0, 1),
+    "optim.learning_rate": (0, _MANY),
+    "optim.weight_decay": (0, _MANY),
+    "optim.accumulate_steps": (1, _MANY),
+    "optim.ema_decay": (0, 1),
+    "mesh.fsdp": (1, _MANY),
+    "mesh.tensor": (1, _MANY),
+    "eval.clips": (1, _MANY),
+    "eval.precise_bn_batches": (0, _MANY),
+    "checkpoint.keep_last": (1, _MANY),
+    "checkpoint.keep_best": (0, _MANY),
+    "compile.num_classes": (0, _MANY),
+}
+
+
+def _check_model(c: ConfigDict) -> None:
+    module = lookup.module("model", c.model.name)
+    lookup.variant(c.model.name, module.VARIANTS, c.model.variant)
+    fields = {f.name for f in dataclasses.fields(module.MODULE)} - {"parent", "name", "num_classes"}
+    for key in c.model.overrides:
+        if key not in fields:
+            raise unknown(f"field of model {c.model.name!r} (model.overrides)", key, fields)
+    if c.eval.precise_bn_batches and "bn_momentum" not in fields:
+        raise ConfigError(
+            f"eval.precise_bn_batches is {c.eval.precise_bn_batches}, and model {c.model.name!r} has no "
+            "batch normalisation: set it to 0"
+        )
+    if hasattr(module, "example_inputs"):
+        inputs = module.example_inputs(c.model.variant)
+        sees_flow = FLOW in inputs
+        _check_audio(c, AUDIO in inputs)
+        _check_flow(c, sees_flow or c.model.overrides.get("stream") == FLOW)
+
+
+def _check_sampling(c: ConfigDict) -> None:
+    if c.data.sampling in KINDS:
+        Sampling(c.data.sampling, c.data.num_frames, speed_jitter=tuple(c.data.speed_jitter))
+
+
+def _check_audio(c: ConfigDict, is_heard: bool) -> None:
+    if c.data.audio == NO_AUDIO:
+        return
+    if not is_heard:
+        raise ConfigError(
+            f"data.audio={c.data.audio!r}, and model {c.model.name!r} hears nothing: set it to {NO_AUDIO!r}"
+        )
+    log_mel.check(rate=c.data.audio_rate, frames=c.data.audio_frames, mels=c.data.audio_mels)
+
+
+def _check_flow(c: ConfigDict, is_seen: bool) -> None:
+    if is_seen and c.data.flow == NO_FLOW:
+        raise ConfigError(
+            f"model {c.model.name!r} sees optical flow: set data.flow to "
+            f"{' or '.join(map(repr, optical_flow.METHODS))}"
+        )
+    if not is_seen and c.data.flow != NO_FLOW:
+        raise ConfigError(
+            f"data.flow={c.data.flow!r}, and model {c.model.name!r} sees no flow: set it to {NO_FLOW!r}"
+        )
+    if c.data.flow in optical_flow.METHODS:
+        optical_flow.check(c.data.flow, num_frames=c.data.num_frames, size=c.data.size)
+
+
+def _check_options(kind: str, name: str, options: ConfigDict, function: str, fixed: tuple) -> None:
+    parameters = inspect.signature(getattr(lookup.module(kind, name), function)).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in options:
+        if key not in parameters or key in fixed:
+            known = set(parameters) - set(fixed)
+            raise unknown(f"option of {kind} {name!r}", key, known)

@@ -1,0 +1,84 @@
+"""All splits of a dataset for a check: what can be read is read, and what cannot is told, not raised."""
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jaxvid.core import lookup
+from jaxvid.core.errors import DataError, unknown
+from jaxvid.core.record import DatasetIndex
+from jaxvid.data.findings import ERROR, WARNING, Finding
+
+_NEEDED = 2  # of SPLITS, the first ones: those to train and to measure by
+
+
+def load_splits(
+    dataset: str,
+    root: str | Path,
+    *,
+    splits: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, DatasetIndex], list[Finding]]:
+    """({split: its index}, what went wrong or was warned of on the way).
+
+    splits: all of them are needed; None: the reader's SPLITS, of which the first two are needed and
+    the others (test) may be absent with a warning. options: further keywords of the reader's load.
+    Where files are absent the split comes without them, and that is an error among the findings.
+    Raises UnknownNameError for a dataset or split, ConfigError for an option that has a wrong value.
+    """
+    module = lookup.module("dataset", dataset)
+    for split in splits or ():
+        if split not in module.SPLITS:
+            raise unknown(f"split of {dataset}", split, module.SPLITS)
+    needed = tuple(splits or module.SPLITS[:_NEEDED])
+    indices, findings = {}, []
+    for split in splits or module.SPLITS:
+        with _Listening() as heard:
+            index, wrong = _load(module, root, split, dict(options or {}))
+        level = ERROR if split in needed or index is not None else WARNING
+        findings += [Finding(level, kind, f"{split}: {text}") for kind, text in wrong]
+        findings += [Finding(WARNING, "reader", f"{split}: {text}") for text in heard.warnings]
+        if index is not None:
+            indices[split] = index
+    return indices, findings
+
+
+def _load(module: ModuleType, root, split: str, options: dict) -> tuple[DatasetIndex | None, list]:
+    """(index or None, [(kind, what is wrong)]); once more without the absent files, if need be."""
+    try:
+        return module.load(root, split, **options), []
+    except DataError as error:
+        first = str(error)
+    if "max_missing" in inspect.signature(module.load).parameters:
+        try:
+            index = module.load(root, split, **(options | {"max_missing": 1.0}))
+            return index, [("missing", first)]
+        except DataError:
+            pass  # it is not the files, so the first message stands
+    return None, [("split", first)]
+
+
+class _Listening(logging.Handler):
+    """Collects what readers warn of while it is entered, in place of the terminal."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.warnings: list[str] = []
+        self._logger = logging.getLogger("jaxvid.data")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self.warnings:  # the second attempt says it again
+            self.warnings.append(text)
+
+    def __enter__(self):
+        self._logger.addHandler(self)
+        self._propagated, self._logger.propagate = self._logger.propagate, False
+        return self
+
+    def __exit__(self, *_):
+        self._logger.propagate = self._propagated
+        self._logger.removeHandler(self)

@@ -1,0 +1,164 @@
+"""`jaxvid data prepare` and `jaxvid data bench` from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxvid import build, cli, config
+from jaxvid.core.record import VideoRecord
+from jaxvid.data.sampling import Sampling
+from jaxvid.data.source import ClipSource, FileOpener
+from jaxvid.data.store import Store
+from jaxvid.data.transform_list import build_transforms
+
+RECIPE = "configs/videomae_rwf.py:test"
+
+
+@pytest.fixture
+def root(tmp_path, write_video):
+    """RWF-2000's layout with one clip of each."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(
+        ("train/Fight/a b", "train/NonFight/c", "val/Fight/d", "val/NonFight/e")
+    ):
+        path = tmp_path / "set" / f"{name}.mp4"
+        path.parent.mkdir(parents=True)
+        write_video(path, rng.integers(0, 256, (8 + number, 32, 48, 3), np.uint8))
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*words):
+        code = cli.main(["data", *map(str, words)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_store_is_made_and_gone_on_with(run, root, tmp_path):
+    store = tmp_path / "the store"
+    words = ("prepare", root, "--store", store, "--short-side", 24)
+    code, out, _ = run(*words, "--dry-run")
+    assert code == 0 and not store.exists()
+    assert "0 of 4 videos are there; the other 4 will take about 0.00 GB" in out
+    code, out, err = run(*words, "--split", "train", "--workers", 1)
+    assert code == 0 and "2 videos stored" in out and "100%" in err
+    assert f"--config.data.store='{store}'" in out
+    code, out, _ = run(*words)
+    assert code == 0 and "2 of 4 videos are there" in out and "2 videos stored" in out
+    opened = Store(store)
+    assert len(opened) == 4 and opened.settings.dataset == "rwf2000"
+    path = root / "val" / "Fight" / "d.mp4"
+    with opened(VideoRecord(str(path), "d")) as clip:
+        assert clip.meta.num_frames == 10 and clip.meta.height == 24
+
+
+def test_a_recipe_says_how(run, root, tmp_path):
+    store = tmp_path / "store"
+    code, out, _ = run(
+        *("prepare", "--config", RECIPE, f"--config.data.root={root}", "--store", store, "--json")
+    )
+    told = json.loads(out)
+    assert code == 0 and told["videos"] == told["to_do"] == 4 and not told["stopped"]
+    asked = config.load(RECIPE).data
+    assert told["settings"]["short_side"] == asked.decode_short_side
+    assert told["settings"]["audio_rate"] == 0 and told["settings"]["dataset"] == "rwf2000"
+    assert told["bytes"] > 0
+
+
+def test_sound_is_kept_when_the_recipe_hears(run, root, tmp_path):
+    words = ("prepare", "--config", RECIPE, f"--config.data.root={root}", "--store", tmp_path / "s")
+    code, out, _ = run(*words, "--config.data.audio=log_mel", "--json", "--dry-run")
+    assert code == 0 and json.loads(out)["settings"]["audio_rate"] == 16000
+
+
+def test_several_machines_share_the_work(run, root, tmp_path):
+    words = ("prepare", root, "--store", tmp_path / "store", "--short-side", 24, "--json")
+    found = [json.loads(run(*words, "--part", f"{n}/3")[1])["videos"] for n in (1, 2, 3)]
+    assert found == [2, 1, 1] and len(Store(tmp_path / "store")) == 4
+    with pytest.raises(SystemExit):
+        run(*words, "--part", "4/3")
+
+
+def test_what_cannot_be_decoded_is_told_and_the_others_are_done(run, root, tmp_path):
+    (root / "train" / "Fight" / "wreck.mp4").write_bytes(b"\0" * 999)
+    code, out, err = run("prepare", root, "--store", tmp_path / "store", "--short-side", 24)
+    assert code == 1 and "4 videos stored" in out
+    assert "wreck.mp4: " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name the folder of the store with --store DIR"),
+        (("--store", "s", "--short-side", "-1"), "--short-side -1: expected a number of pixels"),
+        (("--store", "s", "--quality", "0"), "quality is 0, expected 1 to 100"),
+        (("--store", "s", "--split", "tets"), "unknown split of rwf2000 'tets'"),
+    ],
+)
+def test_wrong_words_are_refused(run, root, words, said, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("prepare", root, *words)
+    assert code == 2 and said in err and not (tmp_path / "s").exists()
+
+
+def test_no_videos_no_store(run, tmp_path):
+    (tmp_path / "set").mkdir()
+    code, _, err = run(
+        *("prepare", tmp_path / "set", "--dataset", "rwf2000", "--store", tmp_path / "store")
+    )
+    assert code == 2 and "no videos of 'rwf2000' to prepare" in err
+
+
+def _training_source(c, index):
+    specs = build_transforms(c.data.train_transforms)
+    return ClipSource(
+        index,
+        sampling=Sampling(c.data.sampling, c.data.num_frames),
+        size=c.data.size,
+        transforms=specs,
+        open_clip=FileOpener(short_side=c.data.decode_short_side),
+    )
+
+
+# --- bench -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(run, root, monkeypatch):
+    monkeypatch.setattr(build, "training_source", _training_source, raising=False)
+
+    def bench(*words):
+        shared = (f"--config.data.root={root}", "--config.data.batch_size=8", "--seconds", 0.01)
+        return run("bench", RECIPE, *shared, *words)
+
+    return bench
+
+
+def test_bench_says_what_waits(bench):
+    code, out, _ = bench("--needs", 1e9)
+    assert code == 0 and "the model waits for data: it could take 1000000000.0 clips/s" in out
+    assert "clips/s with" in out and "MB/s read" in out
+    assert all(f"  {stage} " in out for stage in ("read", "decode", "resize", "batch", "transfer"))
+    code, out, _ = bench("--needs", 1e-3, "--json", "--config.data.threads=2")
+    told = json.loads(out)
+    assert told["waits"] == "data" and told["threads"] == 2 and told["clips"] >= 8
+    assert told["megabytes_given_per_second"] > 0 and told["needs_timed_on"] is None
+    assert "the data keep up" in told["verdict"] and told["advice"] == ""
+
+
+def test_the_model_is_timed_where_nobody_says_what_it_needs(bench):
+    code, out, _ = bench()
+    assert code == 0 and "a training step on cpu: " in out
+
+
+def test_bench_refuses_what_it_cannot_do(bench, run):
+    code, _, err = bench("--config.data.root=nowhere", "--needs", 1)
+    assert code == 2 and "error: nowhere" in err
+    code, _, err = bench("--config.data.rot=x")
+    assert code == 2 and "Did you mean" in err
+    with pytest.raises(SystemExit):
+        run("bench", RECIPE, "--fast")

@@ -1,0 +1,80 @@
+import logging
+import sys
+import types
+
+import pytest
+
+from jaxvid.core.errors import DataError, UnknownNameError
+from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.data.split_loading import load_splits
+
+ONE = DatasetIndex((VideoRecord("/a.mp4", "a", (0,)),), ("run",))
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """Installs a load() as the user's own reader `own.reader`, whose SPLITS are train, val, test."""
+
+    def install(load, splits=("train", "val", "test")):
+        module = types.ModuleType("own.reader")
+        module.SPLITS, module.load = splits, load
+        monkeypatch.setitem(sys.modules, "own", types.ModuleType("own"))
+        monkeypatch.setitem(sys.modules, "own.reader", module)
+
+    return install
+
+
+def test_the_first_two_splits_are_needed_and_others_may_be_absent(reader):
+    def load(root, split, *, max_missing=0.0):
+        if split != "train":
+            raise DataError(f"no {split}.csv")
+        return ONE
+
+    reader(load)
+    indices, findings = load_splits("own.reader", "/data")
+    assert list(indices) == ["train"]
+    assert [(f.level, f.kind, f.message) for f in findings] == [
+        ("error", "split", "val: no val.csv"),
+        ("warning", "split", "test: no test.csv"),
+    ]
+    _, findings = load_splits("own.reader", "/data", splits=("train", "test"))
+    assert [(f.level, f.message) for f in findings] == [("error", "test: no test.csv")]
+
+
+def test_with_files_missing_the_rest_is_read_all_the_same(reader):
+    def load(root, split, *, fold=1, max_missing=0.0):
+        assert fold == 2
+        if max_missing < 0.5:
+            raise DataError("1 of 2 files do not exist")
+        logging.getLogger("jaxvid.data").warning("own: dropped %d", 1)
+        return ONE
+
+    reader(load, ("train",))
+    indices, findings = load_splits("own.reader", "/data", options={"fold": 2})
+    assert indices == {"train": ONE}
+    assert [(f.level, f.kind, f.message) for f in findings] == [
+        ("error", "missing", "train: 1 of 2 files do not exist"),
+        ("warning", "reader", "train: own: dropped 1"),
+    ]
+
+
+def test_a_reader_without_max_missing(reader):
+    def load(root, split):
+        raise DataError("broken")
+
+    reader(load, ("train",))
+    _, findings = load_splits("own.reader", "/data")
+    assert [f.message for f in findings] == ["train: broken"]
+
+
+def test_an_unknown_split(tmp_path):
+    with pytest.raises(UnknownNameError, match="split of rwf2000 'vall'. Did you mean 'val'"):
+        load_splits("rwf2000", tmp_path, splits=("vall",))
+
+
+def test_the_logger_is_as_it_was(reader, caplog):
+    reader(lambda root, split: ONE, ("train",))
+    logger = logging.getLogger("jaxvid.data")
+    before = list(logger.handlers), logger.propagate
+    load_splits("own.reader", "/data")
+    assert (list(logger.handlers), logger.propagate) == before

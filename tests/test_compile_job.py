@@ -1,0 +1,172 @@
+"""`--mode compile` as a user runs it: for eight CPU devices that are here, for TPU slices that are not."""
+
+import functools
+import importlib.util
+import json
+import math
+
+import jax
+import pytest
+
+from jaxvid import build, config, main, run_compile
+from jaxvid.compile.program import TooLarge
+from jaxvid.core.errors import DataError
+from jaxvid.metrics.multiply_adds import multiply_adds
+from jaxvid.sharding.mesh import make_mesh
+
+RECIPE = "configs/videomae_rwf.py:test"
+# Without the rejection sampling of mixup, which takes longest to compile.
+SHORT = ("data.mixup_alpha=0", "data.cutmix_alpha=0", "data.colour_jitter=(0.0,0.0,0.0,0.0)")
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed (extra tpu): nothing is compiled for TPU slices",
+)
+
+
+def run(*overrides, json=True):
+    words = [f"--config.{x}" for x in (*SHORT, "data.batch_size=8", *overrides)]
+    return main.main(["--config", RECIPE, "--mode", "compile", *words, *["--json"] * json])
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_compile.build_data, "root", lambda c: tmp_path / "absent")
+
+
+def test_devices_that_are_here(capsys):
+    assert run("mesh.fsdp=4", "mesh.tensor=2", "compile.num_classes=7") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mesh"] == {"data": 1, "fsdp": 4, "tensor": 2} and told["dtype"] == "float32"
+    assert told["fits"] and told["chip"] is None and told["estimate"] is None
+    assert told["assumptions"][0].startswith("7 classes, for ")
+    assert told["clip"] == [1, 4, 32, 32, 3] and told["next_batch"] == 2 * (4 * 32 * 32 * 3 + 9)
+    assert told["program"]["collectives"]["all-reduce"]["bytes"] > 0
+    assert told["program"]["collectives"]["all-gather"]["bytes"] > 0
+
+
+def step(*overrides, devices=8):
+    c = config.load(RECIPE, [*SHORT, "data.batch_size=8", *overrides])
+    mesh = make_mesh(fsdp=c.mesh.fsdp, tensor=c.mesh.tensor, devices=jax.devices()[:devices])
+    return run_compile._step(c, mesh, [])
+
+
+def test_memory_falls_with_fsdp_as_the_shardings_say():
+    arguments = {}
+    for fsdp in (1, 8):
+        made = step(f"mesh.fsdp={fsdp}")
+        batch = {
+            name: x for name, x in made.batch(8).items() if name != "row"
+        }  # not used, not held
+        leaves = jax.tree.leaves((made.state, batch))
+        shards = [math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves]
+        arguments[fsdp] = made.compile(8).arguments
+        assert arguments[fsdp] == sum(shards)
+    assert arguments[8] < 0.4 * arguments[1]
+
+
+def test_flops_are_those_of_the_whole_batch_however_it_is_divided(monkeypatch):
+    tiny = TooLarge(None, None, "not compiled here")
+    monkeypatch.setattr(run_compile, "compile_program", lambda *_: tiny)
+
+    def flops(*overrides):
+        c = config.load(RECIPE, [*SHORT, "data.batch_size=16", *overrides])
+        made = run_compile.report(c, RECIPE)
+        return made.done_flops, made.useful_flops
+
+    whole = flops()
+    task = build.task(config.load(RECIPE), 400)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    video = jax.ShapeDtypeStruct((16, 4, 32, 32, 3), "float32")
+    forward = functools.partial(task.model.apply, train=False)
+    assert whole[1] == 3 * 2 * multiply_adds(forward, variables, {"video": video})
+    assert flops("optim.accumulate_steps=2") == whole
+    assert flops("mesh.fsdp=2", "mesh.tensor=2") == whole
+    recomputed = flops("model.overrides.remat=True")
+    assert recomputed[0] > 1.1 * whole[0] and recomputed[1] == whole[1]
+
+
+@pytest.fixture(scope="module")
+def program():
+    return step().compile(8)
+
+
+def test_the_largest_batch_that_fits(monkeypatch, capsys, program):
+    sizes = []
+
+    def compile_(self, size):
+        sizes.append(size)
+        return TooLarge(None, None, "…") if size > 40 else program
+
+    monkeypatch.setattr(run_compile.Step, "compile", compile_)
+    assert run("compile.largest_batch=True", json=False) == 0
+    assert "largest batch            40 clips" in capsys.readouterr().out
+    assert sizes == [8, 16, 32, 64, 48, 40]
+    monkeypatch.setattr(run_compile.Step, "compile", lambda *_: TooLarge(None, None, "…"))
+    assert run("compile.largest_batch=True", json=False) == 1
+    assert "largest batch            none fits" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_exits_with_1(monkeypatch, capsys, program):
+    monkeypatch.setattr(run_compile.Step, "compile", lambda *_: program)
+    monkeypatch.setattr(run_compile, "memory_limit", lambda: 1000)
+    assert run(json=False) == 1
+    assert "verdict                  does not fit: " in capsys.readouterr().out
+
+
+def test_data_that_is_there_and_broken_is_an_error(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run_compile.build_data, "root", lambda c: tmp_path)
+
+    def broken(c, split):
+        raise DataError("line 3 is no line")
+
+    monkeypatch.setattr(run_compile.build_data, "index", broken)
+    assert run() == 1
+    assert "line 3 is no line" in capsys.readouterr().err
+
+
+def test_a_batch_that_the_slice_does_not_divide(monkeypatch, capsys):
+    monkeypatch.setattr(run_compile, "absent_devices", lambda name: jax.devices())
+    assert run("data.batch_size=12", "compile.topology=v5e:2x4") == 1
+    assert "data.batch_size=12 is not divisible by 8" in capsys.readouterr().err
+
+
+def test_json_is_of_this_mode(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--config", RECIPE, "--json"])
+    assert "--json belongs to --mode compile" in capsys.readouterr().err
+
+
+@needs_libtpu
+def test_an_absent_slice(capsys):
+    assert run("compile.topology=v5e:2x2", "mesh.fsdp=2") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["devices"] == 4 and told["dtype"] == "bfloat16" and told["device"] == "TPU v5e"
+    assert told["memory_limit"] == 16 * 2**30 and told["fits"]
+    assert told["estimate"]["overlapped"] > 0 and told["chip"]["bf16_flops"] == 197e12
+    assert {"all-reduce", "all-gather"} <= set(told["program"]["collectives"])
+
+
+@needs_libtpu
+def test_an_absent_slice_that_is_too_small(capsys):
+    large = ("data.size=224", "data.num_frames=16", "data.batch_size=4096")
+    crop = 'data.train_transforms=({"name": "random_resized_crop", "size": 224},)'
+    assert run("compile.topology=v5e:1x1", *large, crop) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["fits"] and told["memory"] > told["memory_limit"] > 15 * 2**30
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["x3d", "slowfast", "mvit", "video_swin", "cnn_lstm", "cnn_mamba", "timesformer"]
+)
+def test_a_model_of_each_family_on_an_absent_slice(name):
+    c = config.load(
+        RECIPE, [*SHORT, "compile.topology=v6e:2x2", "mesh.fsdp=2", "data.batch_size=8"]
+    )
+    c.model.overrides.clear()
+    c.model.name, c.data.num_frames, c.data.size = name, 16, 64
+    c.data.train_transforms = ({"name": "random_resized_crop", "size": 64},)
+    made = run_compile.report(config.check(c), name)
+    assert made.fits and made.program.collectives["all-reduce"].bytes > 4 * made.parameters / 8
