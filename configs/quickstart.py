@@ -18,8 +18,10 @@ SETTINGS = {
     "i3d": {"bn_momentum": 0.9},  # published for far longer runs, over which 0.99 settles
     "s3d": {"bn_momentum": 0.9},
     # Published with normal(0.02) for wide layers, of which narrow ones hand on next to nothing.
+    "timesformer": {"width": 96, "depth": 4, "num_heads": 3},
     "video_swin": {"width": 96, "num_heads": (3, 6)},
 }
+EPOCHS = {"timesformer": 20.0}  # its attention over time starts from nothing
 FLOW = ("two_stream", "two_stream_i3d")
 
 
@@ -53,6 +55,7 @@ def get_config(arg="videomae"):
     else:
         c.data.num_frames = 16
         c.model.overrides.update(SETTINGS.get(arg, {}))
+        c.run.epochs = EPOCHS.get(arg, c.run.epochs)
     if arg in FLOW:
         c.data.flow = "dis"
     return c
