@@ -40,6 +40,7 @@ def test_layouts(tmp_path, lists, videos):
     assert [r.path for r in train.records] == [str(root / videos / r.id) for r in train.records]
     test = hmdb51.load(root, "test")
     assert [r.id for r in test.records] == [f"clap/{ODD}"] and test.class_names == train.class_names
+    assert hmdb51.load(root, "val") == test
 
 
 def test_folds(tmp_path):
@@ -100,5 +101,5 @@ def test_nothing_there(tmp_path):
     unused = {name: "third one.avi 0\n" for name in LISTS}
     with pytest.raises(DataError, match="no clip of the train split in the lists of fold 1"):
         hmdb51.load(grow(tmp_path, **unused), "train")
-    with pytest.raises(UnknownNameError, match="split of hmdb51 'val'.*Known: test, train"):
-        hmdb51.load(tmp_path, "val")
+    with pytest.raises(UnknownNameError, match="split of hmdb51 'dev'.*Known: test, train"):
+        hmdb51.load(tmp_path, "dev")

@@ -40,6 +40,7 @@ def test_layouts(tmp_path, lists, videos):
     assert [r.path for r in train.records] == [str(root / videos / clip) for clip in CLIPS]
     assert train.records[0].extra["group"] == "Tai Chi g08" != train.records[2].extra["group"]
     assert [(r.id, r.labels) for r in test.records] == [("Diving/v_Diving_g01_c01.avi", (0,))]
+    assert ucf101.load(root, "val") == test
 
 
 def test_folds(tmp_path):
@@ -105,5 +106,5 @@ def test_missing_repeated_and_recoded(tmp_path, caplog):
 
 
 def test_split(tmp_path):
-    with pytest.raises(UnknownNameError, match="split of ucf101 'val'.*Known: test, train"):
-        ucf101.load(tmp_path, "val")
+    with pytest.raises(UnknownNameError, match="split of ucf101 'dev'.*Known: test, train"):
+        ucf101.load(tmp_path, "dev")

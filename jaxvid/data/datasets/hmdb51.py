@@ -36,7 +36,7 @@ def load(
     max_missing: float = 0.0,
     fold: int = 1,
 ) -> DatasetIndex:
-    """The records of "train" or "test" of a fold, class by class; ids are CLASS/NAME.avi.
+    """The records of "train" or "test" (also called "val") of a fold, class by class; ids are CLASS/NAME.avi.
 
     root: holds testTrainMulti_7030_splits/ (or the lists themselves) and the class folders, or the
     folder of these; annotations: the folder of the lists; videos: the folder of the class folders.
@@ -44,6 +44,7 @@ def load(
 
     Raises UnknownNameError for another split or fold, DataError for what does not fit.
     """
+    split = "test" if split == "val" else split  # the set has no other split to validate on
     if split not in SPLITS:
         raise unknown("split of hmdb51", split, SPLITS)
     if fold not in FOLDS:
