@@ -23,9 +23,9 @@ from jaxvid.core.record import DatasetIndex
 from jaxvid.data import text
 from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import reconstruct
-from jaxvid.objectives.multihead import slices
 from jaxvid.ops import prepare
 from jaxvid.ops.flip import swap_table
+from jaxvid.ops.scores import scores
 from jaxvid.ops.tube_mask import num_masked
 from jaxvid.ops.views import POOLING
 from jaxvid.sharding.mesh import check_batch_size, make_mesh
@@ -168,7 +168,8 @@ def task(
     if kind == "masked":
         evaluate_step = _sums_step(model, plain, objective)
     else:
-        evaluate_step = _probabilities_step(model, plain, _scores(labels), POOLING[c.eval.pooling])
+        of_kind = scores(kind, tuple(labels.heads.values()))
+        evaluate_step = _probabilities_step(model, plain, of_kind, POOLING[c.eval.pooling])
     draw_step = None
     if kind == "masked":
         draw_step = reconstruct.make_step(
@@ -294,23 +295,15 @@ def _flip_swap(c: ConfigDict, labels: _Labels):
         raise ConfigError(f"data.flip_swaps: {error}") from error
 
 
-def _scores(labels: "_Labels") -> Callable[[jax.Array], jax.Array]:
-    """Logits float32 (N, K) -> probabilities of the same shape, as the kind of training has them."""
-    if labels.kind == "multilabel":
-        return jax.nn.sigmoid
-    parts = slices(labels.heads or {"": labels.num_classes}).values()
-    return lambda logits: jnp.concatenate([jax.nn.softmax(logits[:, p]) for p in parts], axis=1)
-
-
 def _probabilities_step(
-    model: nn.Module, plain: prepare.Prepare, scores: Callable, pool: Callable
+    model: nn.Module, plain: prepare.Prepare, of_kind: Callable, pool: Callable
 ) -> Callable:
     def step(variables, batch):
         inputs, _ = plain(jax.random.key(0), batch)  # no randomness without augmentation
-        logits = model.apply(variables, inputs, train=False)["logits"].astype(jnp.float32)
+        logits = model.apply(variables, inputs, train=False)["logits"]
         views = next(batch[name].shape[1] for name in (VIDEO, FEATURES) if name in batch)
         labels = {name: x for name, x in batch.items() if name.startswith(LABEL)}
-        probabilities = pool(scores(logits), views)
+        probabilities = pool(of_kind(logits), views)
         return {ROW: batch[ROW], MASK: batch[MASK], **labels, "probabilities": probabilities}
 
     return step
@@ -380,5 +373,6 @@ def optimiser(c: ConfigDict, model: nn.Module, total_steps: int, warmup_steps: i
         clip_norm=o.clip_norm,
         layer_decay=o.layer_decay,
         frozen=(*o.frozen, *getattr(model, "frozen_paths", ())),
+        rate_factors=tuple(tuple(pair) for pair in o.rate_factors),
     )
     return tx, schedule

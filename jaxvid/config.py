@@ -32,6 +32,10 @@ def default() -> ConfigDict:
     run.tensorboard = True
     run.nonfinite_limit = 10  # steps in a row with a non-finite loss before the run ends
     run.compilation_cache = True  # keep compiled programs in the user's cache folder
+    run.deterministic = False  # the same bits from the same GPUs at every run, by slower kernels
+    # (first, how many): steps whose profile goes into the workdir, for TensorBoard; the first of a run
+    # is 1 and compiles.
+    run.profile_steps = (0, 0)
 
     c.data = data = ConfigDict()
     data.dataset = ""  # a file of jaxvid/data/datasets, or a dotted path to your own
@@ -128,6 +132,8 @@ def default() -> ConfigDict:
     optim.layer_decay = 1.0  # factor a layer from the head down; 1 = off
     # Regular expressions of parameter paths that are not trained: ("backbone/",) leaves the rest to learn.
     optim.frozen = ()
+    # (regular expression of parameter paths, factor of the rate) of what learns faster or slower.
+    optim.rate_factors = ()
     optim.accumulate_steps = 1  # parts a batch is worked through in
     optim.ema_decay = 0.0  # moving average of the weights, evaluated instead of them; 0 = off
 

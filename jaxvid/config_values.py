@@ -48,16 +48,22 @@ def wrong_values(c: ConfigDict) -> list[str]:
     attempt(build_transforms, c.data.train_transforms)
     attempt(build_transforms, c.data.eval_transforms)
     for pattern in c.optim.frozen:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            wrong.append(f"optim.frozen: {pattern!r} is no regular expression: {error}")
+        attempt(_check_pattern, "optim.frozen", pattern)
+    for pair in c.optim.rate_factors:
+        attempt(_check_rate_factor, pair)
     for path, words in _CHOICES.items():
         if at(c, path) not in words:
             wrong.append(str(unknown(path, at(c, path), words)))
     for path, (low, high) in _RANGES.items():
         if not low <= at(c, path) <= high:
             wrong.append(f"{path} is {at(c, path)}, expected {low} to {high}")
+    if len(c.run.profile_steps) != 2 or any(
+        not isinstance(x, int) or x < 0 for x in c.run.profile_steps
+    ):
+        wrong.append(
+            f"run.profile_steps is {c.run.profile_steps}, expected two whole numbers >= 0: the first "
+            "step and how many, such as (10, 3)"
+        )
     if len(c.data.colour_jitter) != 4 or any(
         not isinstance(x, int | float) or x < 0 for x in c.data.colour_jitter
     ):
@@ -147,6 +153,23 @@ def _check_model(c: ConfigDict) -> None:
         sees_flow = FLOW in inputs
         _check_audio(c, AUDIO in inputs)
         _check_flow(c, sees_flow or c.model.overrides.get("stream") == FLOW)
+
+
+def _check_pattern(field: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{field}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _check_rate_factor(pair) -> None:
+    pair = pair if isinstance(pair, tuple | list) else ()
+    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], int | float):
+        raise ConfigError(
+            f"optim.rate_factors has {pair!r}, expected pairs of a regular expression and a factor, such "
+            "as (('head/', 10.0),)"
+        )
+    _check_pattern("optim.rate_factors", pair[0])
 
 
 def _check_sampling(c: ConfigDict) -> None:

@@ -1,12 +1,14 @@
 """`python -m jaxvid.main --config configs/videomae_rwf.py [--workdir DIR] [--mode eval|compile]`"""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxvid import config
+from jaxvid.core import xla_flags
 from jaxvid.core.errors import (
     BatchError,
     CheckpointError,
@@ -67,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging(None, main=True)
     try:
         c = config.load(args.config, overrides)
+        if c.run.deterministic:
+            xla_flags.set_deterministic(os.environ)
         if args.mode == "compile" and c.compile.topology:  # no device of any host is touched
             return compile_ahead(c, args.config, as_json=args.json)
         hosts.initialize(args.coordinator, args.num_processes, args.process_id)

@@ -32,6 +32,7 @@ from jaxvid.sharding.mesh import (
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.sharding.topology import absent_devices, devices_per_chip
 from jaxvid.train import state as train_state
+from jaxvid.train.cost import make_forward, useful_flops
 from jaxvid.train.step import make_train_step
 
 log = logging.getLogger("jaxvid")
@@ -71,7 +72,7 @@ class Step:
         is what a step takes that computes nothing twice."""
         batch = self.batch(size)
         done = multiply_adds(self.function, self.state, batch)
-        return 2 * done, 3 * 2 * multiply_adds(self.forward, self.state, batch)
+        return 2 * done, useful_flops(self.forward, self.state, batch)
 
     def bytes_a_device(self, size: int) -> int:
         """Of a batch."""
@@ -189,12 +190,6 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
     tx, schedule = build.optimiser(c, task.model, steps["total"], steps["warmup"])
     init = train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0)
 
-    def forward(state, batch):
-        rng = jax.random.wrap_key_data(state.rng)
-        inputs, _ = task.prepare(rng, batch)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return task.apply(variables, inputs, rng)[0]
-
     function = make_train_step(
         task.apply,
         task.objective,
@@ -208,7 +203,7 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
         mesh,
         "tpu" if c.compile.topology else None,
         function,
-        forward,
+        make_forward(task.prepare, task.apply),
         train_state.abstract(init, mesh, TRANSFORMER_RULES),
         clip,
     )

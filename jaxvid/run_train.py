@@ -31,8 +31,11 @@ from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
 from jaxvid.train import workdir as folder
+from jaxvid.train.clock import Clock
+from jaxvid.train.cost import Cost, make_forward, peak_flops, useful_flops
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
 from jaxvid.train.loop import Loop
+from jaxvid.train.profile import Profile
 from jaxvid.train.state import TrainState
 from jaxvid.train.step import make_train_step
 from jaxvid.train.stop import StopSignal
@@ -46,18 +49,22 @@ def train(c: ConfigDict, workdir: Path, command: str) -> str:
     """Trains, or goes on where the workdir's last checkpoint stands, evaluating on schedule and at the
     end. `command` is what started it, without workdir, for the hints at the end. Returns why it ended:
     "done", "early stop" or a signal's name."""
+    clock = Clock()
     setting = make_setting(c)
     if is_main():
         folder.open_for_training(workdir, config.plain(c), config.difference)
         folder.write_classes(workdir, setting.train_index.class_names)
+        size = build_data.feature_size(c, setting.train_index)
+        folder.write_task(workdir, setting.task.kind, setting.train_index.heads, size)
     folder.start_logging(workdir, main=is_main())
     _say_setting(c, setting, workdir)
     with StopSignal() as stop, checkpoints_of(c, workdir) as checkpoints:
-        loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop)
+        loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop, clock)
         try:
             with loop.watchdog:
                 state, step, reason = loop.run(state, step)
         finally:
+            loop.profile.close()
             loop.progress.close()
             loop.writer.close()
             loop.batches.close()
@@ -75,7 +82,12 @@ def train(c: ConfigDict, workdir: Path, command: str) -> str:
 
 
 def _make_loop(
-    c: ConfigDict, setting: Setting, workdir: Path, checkpoints: Checkpoints, stop: StopSignal
+    c: ConfigDict,
+    setting: Setting,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    stop: StopSignal,
+    clock: Clock,
 ) -> tuple[Loop, TrainState, int]:
     steps = build.steps(c, len(setting.train_index))
     tx, schedule = build.optimiser(c, setting.task.model, steps["total"], steps["warmup"])
@@ -118,6 +130,9 @@ def _make_loop(
         watchdog=Watchdog(goodbye.here()),
         save_every=c.checkpoint.every_steps,
         evaluate_every=steps["evaluate_every"],
+        clock=clock,
+        cost=_cost(c, setting, abstract),
+        profile=_profile(c, workdir),
     )
     if start:
         state, extra = checkpoints.restore(start, abstract)
@@ -129,6 +144,30 @@ def _make_loop(
         variables = _initial_weights(c, setting, state)
         state = train_state.with_weights(state, variables, shardings)
     return loop, state, 0
+
+
+def _cost(c: ConfigDict, setting: Setting, state: TrainState) -> Cost:
+    """state: shapes are enough. Where the devices' peak is not known nothing is counted."""
+    peak = peak_flops(setting.mesh.devices.flatten())
+    if not peak:
+        return Cost()
+    example = build_data.example(c, setting.train_index)
+    batch = {
+        name: jax.ShapeDtypeStruct((c.data.batch_size, *x.shape), x.dtype)
+        for name, x in example.items()
+    }
+    forward = make_forward(setting.task.prepare, setting.task.apply)
+    try:
+        return Cost(useful_flops(forward, state, batch), peak)
+    except ValueError as error:
+        log.warning("the share of the devices' peak is not measured: %s", error)
+        return Cost()
+
+
+def _profile(c: ConfigDict, workdir: Path) -> Profile:
+    """Of this run's first host, which writes everything but its part of a checkpoint."""
+    start, count = c.run.profile_steps if is_main() else (0, 0)
+    return Profile(workdir / "profile", start=start, count=count)
 
 
 def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict:

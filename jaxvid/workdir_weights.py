@@ -1,7 +1,9 @@
 """A workdir of one's own training as a checkpoint, for `from_pretrained`, `convert` and prediction."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.convert import source
@@ -10,6 +12,8 @@ from jaxvid.convert.reading import Checkpoint, tuples
 from jaxvid.core import lookup
 from jaxvid.core.errors import CheckpointError
 from jaxvid.ops.pixels import statistics
+
+UNUSED = "none"  # data.flow, data.audio
 
 
 def is_workdir(path: str | Path) -> bool:
@@ -36,26 +40,58 @@ def read(path: str | Path, step: str = "last") -> Checkpoint:
     arguments |= {name: tuples(value) for name, value in model["overrides"].items()}
     if "num_classes" in module.MODULE.__dataclass_fields__:
         arguments["num_classes"] = len(names)
-    mean, std = statistics(data["statistics"])
+    task = _task(path, config)
     return Checkpoint(
         model=model["name"],
         arguments=arguments,
-        clip=(data["num_frames"], data["size"], data["size"], 3),
+        clip=_clip(data, task),
         entries=source.NATIVE_ENTRIES,
         state=flatten_variables(weights),
         info={
             "class_names": names,
-            "preprocessing": {
-                "size": data["size"],
-                "short_side": data["size"],
-                "mean": mean,
-                "std": std,
-                "num_frames": data["num_frames"],
-                "sampling": data["sampling"],
-                "stride_frames": data["stride_frames"],
-            },
+            "task": {n: task[n] for n in ("kind", "heads", "pooling")},
+            "preprocessing": _preprocessing(data, task["feature_size"]),
             "assumed": [],
             "source": {"path": f"{path}, step {number}", "arch": source.NATIVE},
             "config": config,
         },
     )
+
+
+def _task(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """{"kind", "heads", "feature_size"} of task.json, which older workdirs lack, and how views are pooled."""
+    name = config["objective"]["name"]
+    task = {"kind": lookup.module("objective", name).TASK, "heads": {}, "feature_size": 0}
+    if (path / "task.json").is_file():
+        task = json.loads((path / "task.json").read_text())
+    return {**task, "pooling": config["eval"].get("pooling", "mean")}
+
+
+def _clip(data: Mapping[str, Any], task: Mapping[str, Any]) -> tuple[int, ...]:
+    if task["feature_size"]:
+        return data["num_frames"], task["feature_size"]
+    return data["num_frames"], data["size"], data["size"], 3
+
+
+def _preprocessing(data: Mapping[str, Any], feature_size: int) -> dict[str, Any]:
+    """What is done to a file until the model has it; what is not used is left out."""
+    if feature_size:
+        return {"num_frames": data["num_frames"], "feature_size": feature_size}
+    mean, std = statistics(data["statistics"])
+    told = {
+        "size": data["size"],
+        "short_side": data["size"],
+        "mean": mean,
+        "std": std,
+        "num_frames": data["num_frames"],
+        "sampling": data["sampling"],
+        "stride_frames": data["stride_frames"],
+    }
+    if data.get("audio", UNUSED) != UNUSED:
+        told["audio"] = {name: data[f"audio_{name}"] for name in ("rate", "frames", "mels")}
+    if data.get("flow", UNUSED) != UNUSED:
+        told["flow"] = data["flow"]
+    for name in ("target_fps", "decode_short_side"):
+        if data.get(name):
+            told[name] = data[name]
+    return told

@@ -145,6 +145,18 @@ def test_a_field_that_an_older_version_did_not_have_has_its_default():
     assert config.difference(old, new) == ["data.jitter_frames: 0 -> 2"]
 
 
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("('head/',)", "expected pairs of a regular expression"),
+        ("('(', 2.0)", "no regular expression"),
+    ],
+)
+def test_a_wrong_rate_factor_is_named(recipe, pair, message):
+    with pytest.raises(ConfigError, match=f"optim.rate_factors.*{message}"):
+        config.load(recipe(), [f"optim.rate_factors=({pair},)"])
+
+
 def test_jaxvid_config_prints_it(recipe, capsys):
     assert show.run([recipe(), "--config.run.steps=7"]) == 0
     assert "steps                    7" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A setting of XLA that convolutions on CPUs need; made when jaxvid is imported.
+"""Settings of XLA: one that convolutions on CPUs need, made when jaxvid is imported, and one on request.
 
 jaxlib 0.10.1 and 0.10.2 hand 2D convolutions to YNNPACK, on one thread only; without that XLA runs
 Eigen's, on all of them: half the time on two cores. XLA reads its flags when its first device is
@@ -8,6 +8,8 @@ would end the process; hence the list of versions that were tried.
 
 from collections.abc import MutableMapping
 from importlib import metadata
+
+from jaxvid.core.errors import ConfigError
 
 NAME = "--xla_cpu_experimental_ynn_fusion_type"
 FLAG = f"{NAME}=-individual_convolution"
@@ -23,3 +25,21 @@ def set_flags(environ: MutableMapping[str, str]) -> None:
     given = environ.get("XLA_FLAGS", "")
     if version in VERSIONS and NAME not in given:
         environ["XLA_FLAGS"] = f"{given} {FLAG}".strip()
+
+
+# GPUs: no choice of kernels by measurement, no sums by atomics, no attention of another order; what has
+# no such kernel does not compile. CPUs and TPUs need nothing, and ignore it.
+DETERMINISTIC = "--xla_gpu_deterministic_ops"
+
+
+def set_deterministic(environ: MutableMapping[str, str]) -> None:
+    """For run.deterministic: adds the flag to XLA_FLAGS. Call it before jax touches a device, which is
+    when XLA reads its flags. Raises ConfigError where the user's XLA_FLAGS say the contrary."""
+    given = environ.get("XLA_FLAGS", "")
+    values = [word for word in given.split() if word.partition("=")[0] == DETERMINISTIC]
+    if not values:
+        environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}=true".strip()
+    elif values[-1].partition("=")[2].lower() in ("false", "0"):
+        raise ConfigError(
+            f"run.deterministic=True, and XLA_FLAGS has {values[-1]}: take one of them away"
+        )

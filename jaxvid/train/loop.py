@@ -17,7 +17,10 @@ from jaxvid.core.batch import ROW
 from jaxvid.core.errors import CheckpointError
 from jaxvid.metrics.sums import add, finish
 from jaxvid.train.clock import Clock
+from jaxvid.train.compilation import watch
+from jaxvid.train.cost import Cost
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
+from jaxvid.train.profile import Profile
 from jaxvid.train.state import TrainState
 from jaxvid.train.stop import StopSignal
 from jaxvid.train.watchdog import Watchdog
@@ -69,12 +72,15 @@ class Loop:
     evaluate_every: int = 0
     clock: Clock = dataclasses.field(default_factory=Clock)
     watchdog: Watchdog = dataclasses.field(default_factory=Watchdog)
+    cost: Cost = dataclasses.field(default_factory=Cost)
+    profile: Profile = dataclasses.field(default_factory=Profile)
 
     def __post_init__(self):
         self._window = Window()
         self._pending: collections.deque = collections.deque()
         self._owes_evaluation = False
         self._first_step: int | None = None
+        self._compiled = watch().copy()
 
     def run(self, state: TrainState, step: int) -> tuple[TrainState, int, str]:
         """-> (state, step, reason): reason is "done", "early stop" or the signal's name."""
@@ -92,14 +98,17 @@ class Loop:
             self.watchdog.phase("waiting for the devices", step + 1)
             self.skipped.observe(batch)
             rows = batch[ROW]
-            state, sums = self.train_step(state, self.to_device(batch))
             step += 1
+            with self.profile.step(step):
+                state, sums = self.train_step(state, self.to_device(batch))
+            self.profile.after(step, sums)
             self.clock.waited(self.batches.seconds_waited - waited)
             self.progress.step()
             self._pending.append((step, sums, rows))
             if first:
                 jax.block_until_ready(sums)
-                log.info("first step after %.1f s", self.clock.elapsed_seconds())
+                compiled = watch().since(self._compiled).words()
+                log.info("first step after %.1f s, %s", self.clock.elapsed_seconds(), compiled)
                 self.clock.restart()
                 self._first_step, first = step, False
             while len(self._pending) > AHEAD:
@@ -118,7 +127,8 @@ class Loop:
         self.nonfinite.observe(step, sums["nonfinite"][0] > 0, rows)
         self._window.add(sums)
         if step % self.log_every == 0 or step == self.total_steps:
-            numbers = {**self._window.close(), **self.clock.tick(self.batch_size)}
+            rates = self.clock.tick(self.batch_size)
+            numbers = {**self._window.close(), **rates, **self.cost.numbers(rates)}
             numbers["data_skipped"] = float(self.skipped.skipped)
             self.writer.write(step, "train", numbers)
             self.progress.numbers(step, _for_the_bar(numbers))
@@ -194,6 +204,10 @@ def _for_the_bar(numbers: dict[str, float]) -> dict[str, float]:
         shown["steps/s"] = numbers["steps_per_second"]
         shown["clips/s"] = numbers["clips_per_second"]
         shown["data wait %"] = 100 * numbers["data_wait_share"]
+    if "peak_share" in numbers:
+        shown["peak %"] = 100 * numbers["peak_share"]
+    if "device_memory_bytes" in numbers:
+        shown["GiB"] = numbers["device_memory_bytes"] / 2**30
     if numbers["data_skipped"]:
         shown["skipped"] = numbers["data_skipped"]
     return shown

@@ -26,12 +26,15 @@ def make_optimizer(
     clip_norm: float = 0.0,
     layer_decay: float = 1.0,
     frozen: Sequence[str] = (),
+    rate_factors: Sequence[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """Clip by global norm (0 = off), "adamw" (Loshchilov & Hutter 2019) or "sgd" (Nesterov momentum),
     decoupled weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D).
 
     frozen: regular expressions of parameter paths; what one of them finds stays as it is, weight decay
-    included. Raises ConfigError, when the state is made, for one that finds nothing.
+    included. rate_factors: (regular expression, factor of the learning rate) of parameters that learn
+    faster or slower than the rest; the first that finds one counts. Raises ConfigError, when the state
+    is made, for an expression that finds nothing, at once for a factor below 0.
     """
     if name not in OPTIMISERS:
         raise unknown("optim.name", name, OPTIMISERS)
@@ -45,8 +48,12 @@ def make_optimizer(
     parts += [core, optax.add_decayed_weights(weight_decay, mask=decay_mask)]
     if layer_decay < 1.0:
         parts.append(_scale_by_layer(layer_decay))
+    if any(not factor >= 0 for _, factor in rate_factors):
+        raise ConfigError(f"optim.rate_factors={rate_factors}, expected factors from 0")
+    if rate_factors:
+        parts.append(_scale_by_path(dict(rate_factors), "optim.rate_factors"))
     if frozen:
-        parts.append(_freeze(tuple(frozen)))
+        parts.append(_scale_by_path(dict.fromkeys(frozen, 0.0), "optim.frozen"))
     return optax.chain(*parts)
 
 
@@ -119,21 +126,24 @@ def _scale_by_layer(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+def _scale_by_path(factors: dict[str, float], field: str) -> optax.GradientTransformation:
+    """Multiplies by the factor of the first regular expression that finds the parameter's path."""
+
     def init(params):
         paths = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for pattern in patterns:
+        for pattern in factors:
             if not any(re.search(pattern, path) for path in paths):
                 raise ConfigError(
-                    f"optim.frozen: {pattern!r} finds no parameter; there are, for example, "
+                    f"{field}: {pattern!r} finds no parameter; there are, for example, "
                     f"{', '.join(paths[:3])}"
                 )
         return optax.EmptyState()
 
     def update(updates, state, params=None):
         def one(path, leaf):
-            still = any(re.search(pattern, path_name(path)) for pattern in patterns)
-            return jnp.zeros_like(leaf) if still else leaf
+            found = (f for pattern, f in factors.items() if re.search(pattern, path_name(path)))
+            factor = next(found, 1.0)
+            return leaf * jnp.asarray(factor, leaf.dtype) if factor else jnp.zeros_like(leaf)
 
         return jax.tree_util.tree_map_with_path(one, updates), state
 

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +27,8 @@ _MAY_CHANGE = (
     "run.tensorboard",
     "run.nonfinite_limit",
     "run.compilation_cache",
+    "run.deterministic",
+    "run.profile_steps",
     "data.root",
     "data.threads",
     "data.workers",
@@ -103,6 +105,15 @@ def write_classes(workdir: Path, class_names: Sequence[str]) -> None:
     write_json(workdir / "classes.json", {str(i): name for i, name in enumerate(class_names)})
 
 
+def write_task(workdir: Path, kind: str, heads: Mapping[str, int], feature_size: int) -> None:
+    """task.json: what a prediction has to know beside the classes and the config. kind: "classify",
+    "multilabel", "multihead", "masked"; heads: {head: its number of classes}, the classes of classes.json in a
+    row; feature_size: the numbers of a row of features, 0 where videos were seen."""
+    write_json(
+        workdir / "task.json", {"kind": kind, "heads": dict(heads), "feature_size": feature_size}
+    )
+
+
 def environment() -> dict:
     """Versions, devices, command and, inside a checkout, the commit."""
     versions = {}
@@ -117,6 +128,7 @@ def environment() -> dict:
         "platform": platform.platform(),
         "packages": versions,
         "devices": [str(d) for d in jax.devices()],
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "device_kind": jax.devices()[0].device_kind,
         "processes": jax.process_count(),
         "git_commit": _git_commit(),

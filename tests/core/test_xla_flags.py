@@ -8,6 +8,7 @@ from importlib import metadata
 import pytest
 
 from jaxvid.core import xla_flags
+from jaxvid.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("version", xla_flags.VERSIONS)
@@ -52,3 +53,19 @@ assert "convolution(" in text and "ynn" not in text, text
 """
     environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program], check=True, env=environ, timeout=120)
+
+
+def test_determinism_joins_what_is_there():
+    environ = {"XLA_FLAGS": "--xla_dump_to=here"}
+    xla_flags.set_deterministic(environ)
+    xla_flags.set_deterministic(environ)
+    assert environ["XLA_FLAGS"] == "--xla_dump_to=here --xla_gpu_deterministic_ops=true"
+    bare = {"XLA_FLAGS": xla_flags.DETERMINISTIC}  # a flag without a value is true
+    xla_flags.set_deterministic(bare)
+    assert bare == {"XLA_FLAGS": xla_flags.DETERMINISTIC}
+
+
+def test_determinism_against_the_users_own_flag():
+    environ = {"XLA_FLAGS": f"{xla_flags.DETERMINISTIC}=false"}
+    with pytest.raises(ConfigError, match="XLA_FLAGS has --xla_gpu_deterministic_ops=false: take"):
+        xla_flags.set_deterministic(environ)

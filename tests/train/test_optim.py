@@ -114,6 +114,27 @@ def test_what_is_frozen_stays_under_weight_decay_too():
         make_optimizer("adamw", frozen=("decoder",)).init(PARAMS)
 
 
+def test_factors_scale_the_rate_of_what_they_find():
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+
+    def updates(**options):
+        tx = make_optimizer("sgd", weight_decay=0.1, **options)
+        return tx.update(grads, tx.init(PARAMS), PARAMS)[0]
+
+    plain = updates()
+    scaled = updates(rate_factors=(("head/kernel", 10.0), ("head/", 0.5)))
+    np.testing.assert_allclose(scaled["head"]["kernel"], 10 * plain["head"]["kernel"])
+    np.testing.assert_allclose(scaled["head"]["bias"], 0.5 * plain["head"]["bias"])
+    for a, b in zip(
+        jax.tree.leaves(scaled["encoder"]), jax.tree.leaves(plain["encoder"]), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ConfigError, match="optim.rate_factors: 'hed/' finds no parameter"):
+        updates(rate_factors=(("hed/", 10.0),))
+    with pytest.raises(ConfigError, match="expected factors from 0"):
+        updates(rate_factors=(("head/", -1.0),))
+
+
 def test_merging_of_patches_belongs_to_the_stage_after_it():
     ones = jnp.ones((2, 2))
     stages = {f"stage_{i}": {"block_0": {"mlp": ones}} for i in (1, 2)}

@@ -1,0 +1,79 @@
+"""What a run tells about its cost, as a user starts it: first step, profile, flags, share of peak."""
+
+import json
+import logging
+import re
+
+import jobs
+import pytest
+
+from jaxvid import config, main, run_train
+from jaxvid.metrics.multiply_adds import multiply_adds
+
+SHORT = ("--config.data.mixup_alpha=0", "--config.data.cutmix_alpha=0", "--config.eval.every_steps=9")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, write_video):
+    return jobs.make_data(tmp_path_factory.mktemp("rwf"), write_video)
+
+
+def test_first_step_cold_and_warm_profile_and_deterministic_kernels(data, tmp_path):
+    dump = tmp_path / "dump"
+    environment = jobs.make_environment(tmp_path / "cache", devices=1)
+    told = []
+    for name in ("cold", "warm"):
+        more = {"XLA_FLAGS": f"--xla_dump_to={dump / name} --xla_dump_hlo_module_re=jit_train_step"}
+        words = [*SHORT, "--config.run.steps=4", "--config.run.deterministic=true"]
+        words += ["--config.run.profile_steps=(2,2)"] if name == "warm" else []
+        run = jobs.main_process(data, tmp_path / name, {**environment, **more}, *words)
+        code, stderr = jobs.finish(run)
+        assert code == 0, stderr
+        match = re.search(
+            r"first step after ([\d.]+) s, ([\d.]+) s of it compiling: (\d+) programs compiled, (\d+) read",
+            (tmp_path / name / "log.txt").read_text(),
+        )
+        told.append([float(x) for x in match.groups()])
+    (cold, cold_compiling, compiled, read), (warm, warm_compiling, again, from_cache) = told
+    assert compiled > 0 and read == 0 and again == 0 and from_cache == compiled
+    assert cold > cold_compiling > 2 * warm_compiling and warm > warm_compiling
+    assert jobs.losses(tmp_path / "cold") == jobs.losses(tmp_path / "warm")
+
+    assert len(list((tmp_path / "warm" / "profile" / "plugins").rglob("*.xplane.pb"))) == 1
+    assert not (tmp_path / "cold" / "profile").exists()
+    assert "profile of steps 2 to 3: tensorboard --logdir" in stderr
+
+    flags = json.loads((tmp_path / "warm" / "environment.json").read_text())["xla_flags"]
+    assert "--xla_gpu_deterministic_ops=true" in flags
+    options = next((dump / "cold").glob("*train_step*debug_options")).read_text()
+    assert "xla_gpu_deterministic_ops: true" in options  # XLA has read it
+
+
+def test_share_of_peak_stands_in_the_metrics_where_the_chip_is_known(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e9 * len(devices))
+    words = jobs.arguments(data, tmp_path / "run", *SHORT, "--config.data.batch_size=8", steps=3)
+    assert main.main(words) == 0
+    rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "train" and "steps_per_second" in row]
+    assert rows
+    shares = [row["peak_share"] / row["steps_per_second"] for row in rows]
+    # VideoMAE's test variant: 2 blocks; the same count as of --mode compile
+    flops = shares[0] * 8e9
+    assert shares == pytest.approx([shares[0]] * len(shares)) and flops > 1e6
+    assert flops % 6 == 0 or abs(flops / 6 - round(flops / 6)) < 1e-3
+    assert all("device_memory_bytes" not in row for row in rows)  # CPUs do not tell
+
+
+def test_without_a_data_sheet_and_with_uncountable_work_nothing_is_said(monkeypatch, caplog):
+    c = config.load(jobs.RECIPE)
+    setting = type("Setting", (), {})()
+    setting.mesh = type("Mesh", (), {"devices": __import__("numpy").array(main_devices())})()
+    assert run_train._cost(c, setting, None) == run_train.Cost()
+
+    def uncountable(*_):
+        raise ValueError("there are products inside a `while` loop")
+
+    monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e12)
+    monkeypatch.setattr(run_train, "useful_flops", uncountable)
+    monkeypatch.setattr(run_train.build_data, "example", lambda c, records: {})
+    setting.train_index = setting.task = None
