@@ -40,7 +40,9 @@ def get_config(arg="B/16"):
 
     # What comes from CLIP learns slowly, what X-CLIP adds ten times as fast.
     c.optim.learning_rate = 8e-6
-    c.optim.rate_factors = ((r"^(integration|prompt|prompt_norm|prompt_projection)/|/message", 10.0),)
+    c.optim.rate_factors = (
+        (r"^(integration|prompt|prompt_norm|prompt_projection)/|/message", 10.0),
+    )
     c.optim.warmup_epochs = 5.0
     c.optim.weight_decay = 1e-3
     c.optim.b2 = 0.98

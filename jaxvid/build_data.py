@@ -143,7 +143,9 @@ def _opener(c: ConfigDict, records: DatasetIndex) -> OpenClip:
     opener = _reading_opener(c, records)
     if not c.data.in_memory:
         return opener
-    where = (c.data.dataset, str(root(c)), c.data.store, c.data.decoder, c.data.decode_short_side)
+    d = c.data
+    frames = (d.dataset, str(root(c)), d.store, d.decoder, d.decode_short_side)
+    where = (*frames, d.memory_gib)
     if where not in _memories:  # one memory for training and all evaluations, of one limit
         _memories.clear()
         _memories[where] = InMemory(opener, limit_bytes=round(c.data.memory_gib * 2**30))

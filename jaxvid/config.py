@@ -31,6 +31,8 @@ def default() -> ConfigDict:
     run.log_every_steps = 20
     run.tensorboard = True
     run.nonfinite_limit = 10  # steps in a row with a non-finite loss before the run ends
+    # What lasts longer, and ten times as long as before, is said with its host and phase; 0 = never.
+    run.watchdog_seconds = 60.0
     run.compilation_cache = True  # keep compiled programs in the user's cache folder
     run.deterministic = False  # the same bits from the same GPUs at every run, by slower kernels
     # (first, how many): steps whose profile goes into the workdir, for TensorBoard; the first of a run
@@ -56,7 +58,8 @@ def default() -> ConfigDict:
     # "weighted" by the data's own column; see data/balance.py.
     data.class_sampling = "natural"
     # Optical flow for models that see it, computed on the host between the frames of the clip, after
-    # the crops: "none", "tvl1" (of the papers, slow), "dis" (quick); see decode/flow.py.
+    # the crops: "none", "tvl1" (of the papers, slow), "dis" (quick); see decode/flow.py. "stored": that of
+    # data.store, made by `jaxvid data prepare --flow`, from each frame of the file to the next.
     data.flow = "none"
     # The sound of the clip's own seconds, for models that hear: "none", "log_mel"; decode/log_mel.py.
     data.audio = "none"
@@ -164,6 +167,9 @@ def default() -> ConfigDict:
     # Before an evaluation batch normalisation's statistics are measured again over so many training
     # batches (models with batch normalisation only); 0 = those of training. See evaluate/precise_bn.py.
     evaluation.precise_bn_batches = 0
+    # At the end, clips of validation that stand in training too, byte for byte, are looked for where both
+    # together are up to so many; the report has the numbers with and without them.
+    evaluation.duplicates_among = 20000
     evaluation.reconstructions = 4  # validation clips drawn in masked pretraining
 
     c.checkpoint = checkpoint = ConfigDict()

@@ -11,7 +11,7 @@ from jaxvid.core.batch import AUDIO, FLOW
 from jaxvid.core.errors import ConfigError, unknown
 from jaxvid.data.balance import HOW as CLASS_SAMPLING
 from jaxvid.data.sampling import KINDS, Sampling
-from jaxvid.data.source import NO_FLOW
+from jaxvid.data.source import NO_FLOW, STORED
 from jaxvid.data.transform_list import build_transforms
 from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import log_mel
@@ -76,7 +76,7 @@ def wrong_values(c: ConfigDict) -> list[str]:
 
 _CHOICES = {
     "data.sampling": KINDS,
-    "data.flow": (NO_FLOW, *optical_flow.METHODS),
+    "data.flow": (NO_FLOW, STORED, *optical_flow.METHODS),
     "data.decoder": ("pyav", "decord"),
     "data.on_error": ("raise", "skip"),
     "data.audio": (NO_AUDIO, "log_mel"),
@@ -100,6 +100,7 @@ _RANGES = {
     "run.steps": (0, _MANY),
     "run.log_every_steps": (1, _MANY),
     "run.nonfinite_limit": (1, _MANY),
+    "run.watchdog_seconds": (0, _MANY),
     "data.batch_size": (1, _MANY),
     "data.num_frames": (1, _MANY),
     "data.size": (1, _MANY),
@@ -130,6 +131,7 @@ _RANGES = {
     "mesh.tensor": (1, _MANY),
     "eval.clips": (1, _MANY),
     "eval.precise_bn_batches": (0, _MANY),
+    "eval.duplicates_among": (0, _MANY),
     "checkpoint.keep_last": (1, _MANY),
     "checkpoint.keep_best": (0, _MANY),
     "compile.num_classes": (0, _MANY),
@@ -196,6 +198,11 @@ def _check_flow(c: ConfigDict, is_seen: bool) -> None:
     if not is_seen and c.data.flow != NO_FLOW:
         raise ConfigError(
             f"data.flow={c.data.flow!r}, and model {c.model.name!r} sees no flow: set it to {NO_FLOW!r}"
+        )
+    if c.data.flow == STORED and not c.data.store:
+        raise ConfigError(
+            "data.flow='stored' is read from a store: make one with jaxvid data prepare --flow METHOD and "
+            "name it in data.store"
         )
     if c.data.flow in optical_flow.METHODS:
         optical_flow.check(c.data.flow, num_frames=c.data.num_frames, size=c.data.size)

@@ -18,6 +18,7 @@ from jaxvid.core.errors import (
     DecodeError,
     NonFiniteLossError,
 )
+from jaxvid.core.places import place
 from jaxvid.run_compile import compile_ahead
 from jaxvid.run_eval import evaluate
 from jaxvid.run_train import enable_compilation_cache, train
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a recipe, see configs/")
-    p.add_argument("--workdir", type=Path, help="where the run lies (default: runs/<recipe>)")
+    p.add_argument(
+        "--workdir", help="where the run lies: a folder, or gs://… (default: runs/<recipe>)"
+    )
     p.add_argument("--mode", choices=("train", "eval", "compile"), default="train")
     p.add_argument("--json", action="store_true", help="of --mode compile: JSON instead of a table")
     p.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for several processes")
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return compile_ahead(c, args.config, as_json=args.json)
         hosts.initialize(args.coordinator, args.num_processes, args.process_id)
         recipe = Path(args.config.partition(":")[0])
-        workdir = (args.workdir or Path("runs") / recipe.stem).expanduser().absolute()
+        workdir = place(args.workdir or Path("runs") / recipe.stem)
         if c.run.compilation_cache:
             enable_compilation_cache()
         if args.mode == "compile":

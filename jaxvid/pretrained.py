@@ -8,6 +8,8 @@
 
     model          its name                     arguments   its keyword arguments
     class_names    list of names, or None       clip        [T, H, W, C] the checkpoint was made for
+    task           {"kind": "classify", "multilabel", "multihead" or "masked", "heads": {name: classes},
+                   "pooling" of views: "mean" or "max"}, None where the checkpoint does not tell
     preprocessing  see jaxvid/convert/preprocessing.py: size, short_side, mean, std, num_frames,
                    sampling, stride_frames
     assumed        names of the preprocessing that the checkpoint does not tell: the reference's usual
@@ -311,6 +313,7 @@ def _info(
         **checkpoint.info,
         "preprocessing": told,
         "class_names": checkpoint.info.get("class_names") if own_head else None,
+        "task": checkpoint.info.get("task") if own_head else None,
         "model": name,
         "arguments": arguments_of(model),
         "clip": list(clip),

@@ -198,6 +198,7 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
         schedule,
         accumulate=c.optim.accumulate_steps,
         ema_decay=c.optim.ema_decay,
+        rows=batch_sharding(mesh),
     )
     return Step(
         mesh,

@@ -16,9 +16,10 @@ from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.convert import reading
 from jaxvid.core.batch import ROW
 from jaxvid.core.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
+from jaxvid.core.places import Place, as_given
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.source import NO_FLOW
-from jaxvid.evaluate import by_kind, precise_bn, reconstruct, report, runner
+from jaxvid.evaluate import by_kind, duplicates, precise_bn, reconstruct, report, runner
 from jaxvid.metrics.sums import finish
 from jaxvid.ops.pixels import statistics
 from jaxvid.sharding.hosts import is_main, to_global
@@ -58,7 +59,7 @@ def make_setting(c: ConfigDict) -> Setting:
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
 
 
-def checkpoints_of(c: ConfigDict, workdir: Path, *, read_only: bool = False) -> Checkpoints:
+def checkpoints_of(c: ConfigDict, workdir: Place, *, read_only: bool = False) -> Checkpoints:
     """The checkpoints of a workdir, kept as the recipe says."""
     return Checkpoints(
         workdir / "checkpoints",
@@ -70,7 +71,7 @@ def checkpoints_of(c: ConfigDict, workdir: Path, *, read_only: bool = False) -> 
     )
 
 
-def evaluate(c: ConfigDict, workdir: Path) -> dict:
+def evaluate(c: ConfigDict, workdir: Place) -> dict:
     """Restores `eval.checkpoint`, evaluates the validation split by the final protocol, writes and
     prints the report. Returns what stands in eval/SPLIT.json."""
     setting = make_setting(c)
@@ -79,10 +80,10 @@ def evaluate(c: ConfigDict, workdir: Path) -> dict:
     return write_report(c, setting, workdir, measured, step, checkpoint)
 
 
-def _restore(c: ConfigDict, setting: Setting, workdir: Path) -> tuple[Any, int, str]:
+def _restore(c: ConfigDict, setting: Setting, workdir: Place) -> tuple[Any, int, str]:
     name = c.eval.checkpoint
-    path = Path(name).expanduser()
     within = name in ("last", "best") or name.isdigit()
+    path = as_given(name, "eval.checkpoint")
     if not within and path.exists() and not (path / "checkpoints").is_dir():
         return _foreign(c, setting, path), 0, str(path)
     home = path if not within and path.is_dir() else workdir
@@ -168,7 +169,7 @@ class ScheduledEvaluator:
 
     c: ConfigDict
     setting: Setting
-    workdir: Path
+    workdir: Place
     measured: tuple[int, tuple[dict, dict | None]] | None = None
 
     def __post_init__(self):
@@ -243,7 +244,7 @@ def _precise_bn(c: ConfigDict, setting: Setting) -> Callable:
     return refresh
 
 
-def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
+def _drawer(c: ConfigDict, setting: Setting, workdir: Place) -> Callable:
     """(step, variables) -> writes eval/SPLIT_reconstruction.png of the first validation clips."""
     chosen = dataclasses.replace(
         setting.val_index, records=setting.val_index.records[: c.eval.reconstructions]
@@ -263,7 +264,7 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Path) -> Callable:
 
 
 def write_report(
-    c: ConfigDict, setting: Setting, workdir: Path, measured: tuple, step: int, checkpoint: str
+    c: ConfigDict, setting: Setting, workdir: Place, measured: tuple, step: int, checkpoint: str
 ) -> dict:
     """Writes eval/SPLIT.json with its CSV and PNG of a measurement by the final views, prints it."""
     clips, crops = final_views(c)
@@ -280,9 +281,34 @@ def write_report(
         "metrics": metrics,
     }
     if is_main():
+        result |= _without_duplicates(c, setting, rows)
         report.write_evaluation(workdir, result, index=setting.val_index, rows=rows)
         print(report.summary(result))
     return result
+
+
+def _without_duplicates(c: ConfigDict, setting: Setting, rows: dict | None) -> dict:
+    """Of clips that were trained on too: which, and the numbers without them; {} where there are none."""
+    val, train = setting.val_index, setting.train_index
+    many = len(val) + len(train) > c.eval.duplicates_among
+    one_split = c.data.val_split == c.data.train_split
+    if rows is None or many or one_split or build_data.sees_features(c):
+        return {}
+    copies = duplicates.copies(val, train)
+    found = {row: copies[row] for row in rows[ROW].tolist() if row in copies}
+    own = np.array([row not in found for row in rows[ROW].tolist()])
+    if own.all():
+        return {}
+    log.warning(
+        "%d of %d %s clips are also in %s, byte for byte: eval/%s.json has the numbers without them too",
+        *((~own).sum(), len(own), c.data.val_split, c.data.train_split, c.data.val_split),
+    )
+    kept = {name: values[own] for name, values in rows.items()}
+    told = by_kind.metrics(setting.task.kind, kept, val) if by_kind.any_label(kept) else {}
+    return {
+        "duplicates": [{"path": val.records[i].path, "of": path} for i, path in found.items()],
+        "metrics_without_duplicates": {k: v for k, v in told.items() if isinstance(v, float)},
+    }
 
 
 def _protocol(c: ConfigDict, clips: int, crops: int, kind: str) -> dict:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxvid import build, build_data, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.core.places import Place, as_given, is_remote
 from jaxvid.core.record import DatasetIndex
 from jaxvid.evaluate.report import learning_curves
 from jaxvid.nn.attention import attention_path
@@ -27,7 +28,7 @@ from jaxvid.run_eval import (
 )
 from jaxvid.sharding import goodbye
 from jaxvid.sharding.hosts import is_main
-from jaxvid.sharding.mesh import replicated
+from jaxvid.sharding.mesh import batch_sharding, replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
 from jaxvid.train import workdir as folder
@@ -45,7 +46,7 @@ from jaxvid.train.writers import MetricsWriter, Progress
 log = logging.getLogger("jaxvid")
 
 
-def train(c: ConfigDict, workdir: Path, command: str) -> str:
+def train(c: ConfigDict, workdir: Place, command: str) -> str:
     """Trains, or goes on where the workdir's last checkpoint stands, evaluating on schedule and at the
     end. `command` is what started it, without workdir, for the hints at the end. Returns why it ended:
     "done", "early stop" or a signal's name."""
@@ -84,7 +85,7 @@ def train(c: ConfigDict, workdir: Path, command: str) -> str:
 def _make_loop(
     c: ConfigDict,
     setting: Setting,
-    workdir: Path,
+    workdir: Place,
     checkpoints: Checkpoints,
     stop: StopSignal,
     clock: Clock,
@@ -106,6 +107,7 @@ def _make_loop(
         schedule,
         accumulate=c.optim.accumulate_steps,
         ema_decay=c.optim.ema_decay,
+        rows=batch_sharding(mesh),
     )
     loop = Loop(
         train_step=jax.jit(
@@ -127,7 +129,7 @@ def _make_loop(
         evaluators=(ScheduledEvaluator(c, setting, workdir),),
         fingerprint=_fingerprint(setting.train_index),
         log_every=c.run.log_every_steps,
-        watchdog=Watchdog(goodbye.here()),
+        watchdog=Watchdog(goodbye.here(), least_seconds=c.run.watchdog_seconds),
         save_every=c.checkpoint.every_steps,
         evaluate_every=steps["evaluate_every"],
         clock=clock,
@@ -164,15 +166,17 @@ def _cost(c: ConfigDict, setting: Setting, state: TrainState) -> Cost:
         return Cost()
 
 
-def _profile(c: ConfigDict, workdir: Path) -> Profile:
+def _profile(c: ConfigDict, workdir: Place) -> Profile:
     """Of this run's first host, which writes everything but its part of a checkpoint."""
     start, count = c.run.profile_steps if is_main() else (0, 0)
-    return Profile(workdir / "profile", start=start, count=count)
+    # jax writes it to folders only.
+    home = Path("runs", workdir.name).absolute() if is_remote(workdir) else workdir
+    return Profile(home / "profile", start=start, count=count)
 
 
 def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict:
     """init.checkpoint's weights where they fit, the state's own elsewhere."""
-    path = Path(c.init.checkpoint).expanduser()
+    path = as_given(c.init.checkpoint, "init.checkpoint")
     own = {"params": state.params, "batch_stats": state.batch_stats}
     if (path / "checkpoints").is_dir():
         with Checkpoints(path / "checkpoints", read_only=True) as other:
@@ -186,7 +190,7 @@ def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict
     return variables
 
 
-def _say_setting(c: ConfigDict, setting: Setting, workdir: Path) -> None:
+def _say_setting(c: ConfigDict, setting: Setting, workdir: Place) -> None:
     shapes = jax.eval_shape(setting.task.init, jax.random.key(0))["params"]
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
     log.info("workdir %s", workdir)
@@ -221,7 +225,7 @@ def _final_measurement(c, setting: Setting, scheduled: ScheduledEvaluator, state
     return measure(c, setting, final_views(c))(state.eval_variables())
 
 
-def _say_what_next(command: str, workdir: Path, early: EarlyStop) -> None:
+def _say_what_next(command: str, workdir: Place, early: EarlyStop) -> None:
     if early.best is not None:
         log.info(
             "best %s %.4f, at step %d: chosen on the split it is measured on, so it flatters",

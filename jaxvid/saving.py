@@ -46,7 +46,7 @@ def save_pretrained(
         log.warning("%s: written under jaxvid's own keys, for jaxvid alone: %s", path, error)
         named = source.NATIVE
         made, description = _written(model, variables, info, named)
-    config = writing.hf_config(made, named, info.get("class_names"))
+    config = writing.hf_config(made, named, info.get("class_names"), info.get("task"))
     export_folder.write(path, description, made.state, config, _tokenizer(model, info))
     return named
 
@@ -105,6 +105,8 @@ def _to_state(model, variables, arch, clip) -> writing.Written:
 
 def _clip_of(model: nn.Module, info: Mapping) -> source.Clip:
     told = info.get("preprocessing") or {}
+    if told.get("feature_size"):
+        return told["num_frames"], told["feature_size"]
     absent = [name for name in ("num_frames", "size", "mean", "std") if told.get(name) is None]
     if absent:
         raise ConfigError(

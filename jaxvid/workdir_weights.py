@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 from jaxvid.checkpoint.manager import Checkpoints
@@ -11,21 +11,27 @@ from jaxvid.convert.apply import flatten_variables
 from jaxvid.convert.reading import Checkpoint, tuples
 from jaxvid.core import lookup
 from jaxvid.core.errors import CheckpointError
+from jaxvid.core.places import Place, as_given
 from jaxvid.ops.pixels import statistics
 
 UNUSED = "none"  # data.flow, data.audio
+_WHERE_SET = {  # name in the preprocessing: field of data
+    "target_fps": "target_fps",
+    "decode_short_side": "decode_short_side",
+    "transforms": "eval_transforms",
+}
 
 
-def is_workdir(path: str | Path) -> bool:
-    """Whether training left its config and checkpoints here."""
-    path = Path(path)
+def is_workdir(path: str | PathLike) -> bool:
+    """Whether training left its config and checkpoints here: in a folder, or gs://…"""
+    path = as_given(path, "checkpoint")
     return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
 
 
-def read(path: str | Path, step: str = "last") -> Checkpoint:
+def read(path: str | PathLike, step: str = "last") -> Checkpoint:
     """The checkpoint of a workdir: "last" or a number. Weights are the moving average where one was
     kept. Raises CheckpointError when there is none, or when classes.json is missing."""
-    path = Path(path)
+    path = as_given(path, "checkpoint")
     config = json.loads((path / "config.json").read_text())
     classes = path / "classes.json"
     if not classes.is_file():
@@ -58,7 +64,7 @@ def read(path: str | Path, step: str = "last") -> Checkpoint:
     )
 
 
-def _task(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def _task(path: Place, config: Mapping[str, Any]) -> dict[str, Any]:
     """{"kind", "heads", "feature_size"} of task.json, which older workdirs lack, and how views are pooled."""
     name = config["objective"]["name"]
     task = {"kind": lookup.module("objective", name).TASK, "heads": {}, "feature_size": 0}
@@ -91,7 +97,7 @@ def _preprocessing(data: Mapping[str, Any], feature_size: int) -> dict[str, Any]
         told["audio"] = {name: data[f"audio_{name}"] for name in ("rate", "frames", "mels")}
     if data.get("flow", UNUSED) != UNUSED:
         told["flow"] = data["flow"]
-    for name in ("target_fps", "decode_short_side"):
-        if data.get(name):
-            told[name] = data[name]
+    for name, field in _WHERE_SET.items():
+        if data.get(field):
+            told[name] = tuples(data[field])
     return told

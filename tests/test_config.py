@@ -45,6 +45,8 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
     [
         ("c.optim.learning_rat = 1.0", "learning_rate"),
         ("c.data.batch_size = '8'", "type"),
+        ("c.run.profile_steps = (10,)", "run.profile_steps is (10,), expected two whole"),
+        ("c.run.profile_steps = (10, -1)", "the first step and how many, such as"),
         ("c.opt = 1", "opt"),
         ("c.data.decoder = 'pyavv'", "Did you mean 'pyav'"),
         ("c.model.variant = 'Q'", "no variant 'Q'"),
@@ -81,6 +83,10 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
         (
             "c.model.name, c.data.flow, c.data.num_frames = 'two_stream', 'dis', 1",
             "a clip has 1: set data.num_frames to 2 or more",
+        ),
+        (
+            "c.model.name, c.data.flow = 'two_stream', 'stored'",
+            "data.flow='stored' is read from a store: make one with jaxvid data prepare --flow",
         ),
     ],
 )

@@ -1,10 +1,12 @@
 """A two-stream recipe from video files to its report: flow is computed, seen, trained on, evaluated."""
 
+import csv
 import json
 import math
 
 import pytest
 
+from jaxvid.cli import predict
 from jaxvid.main import main
 
 RECIPE = """
@@ -44,7 +46,7 @@ def words(tmp_path):
     return command
 
 
-def test_training_and_evaluation_with_flow(words, tmp_path):
+def test_training_evaluation_and_prediction_with_flow(words, tmp_path, capsys):
     pytest.importorskip("cv2", reason="optical flow needs the extra: pip install -e '.[flow]'")
     assert main(words()) == 0
     rows = [json.loads(x) for x in (tmp_path / "work" / "metrics.jsonl").read_text().splitlines()]
@@ -56,6 +58,14 @@ def test_training_and_evaluation_with_flow(words, tmp_path):
     assert main(words("--mode", "eval")) == 0
     again = json.loads(report.read_text())
     assert again["metrics"]["loss"] == pytest.approx(result["metrics"]["loss"], abs=1e-6)
+    with (tmp_path / "work" / "eval" / "val_predictions.csv").open() as file:
+        row = next(csv.DictReader(file))
+    capsys.readouterr()
+    asked = [row["path"], "--checkpoint", str(tmp_path / "work"), "--crops", "3", "--json"]
+    assert predict.run(asked) == 0  # it knows how flow is computed
+    (entry,) = json.loads(capsys.readouterr().out)
+    for told in entry["predictions"]:
+        assert told["probability"] == pytest.approx(float(row[f"p({told['label']})"]), abs=1e-4)
 
 
 def test_a_recipe_without_flow_is_refused_before_any_data_is_made(words, tmp_path, capsys):

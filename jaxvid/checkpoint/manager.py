@@ -8,7 +8,6 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import jax
@@ -16,7 +15,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
+from jaxvid.checkpoint import checksums
 from jaxvid.core.errors import CheckpointError
+from jaxvid.core.places import Place, is_remote, place
 from jaxvid.core.tree import flatten
 
 log = logging.getLogger("jaxvid")
@@ -28,13 +29,15 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 class Checkpoints:
     """The checkpoints under `folder`: the last `keep_last`, and the `keep_best` by `metric`.
 
+    folder: on this machine, or in a bucket (gs://…).
+
     metric: a name in the metrics given to `save`; mode "max" or "min". Checkpoints saved without
     metrics never count as best. Use as a context manager: closing waits for the last save.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place | str,
         *,
         keep_last: int = 2,
         keep_best: int = 1,
@@ -42,7 +45,9 @@ class Checkpoints:
         mode: str = "max",
         read_only: bool = False,
     ):
-        self.folder = Path(folder).absolute()
+        self.folder = place(folder, "checkpoints in")
+        self._local = not is_remote(self.folder)
+        self._saving: int | None = None
         self._metric, self._mode = metric, mode
         worst = float("-inf") if mode == "max" else float("inf")
 
@@ -68,6 +73,7 @@ class Checkpoints:
             best_mode=mode,
             read_only=read_only,
             create=not read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -78,7 +84,9 @@ class Checkpoints:
         self.close()
 
     def _clear_leftovers(self) -> None:
-        for path in sorted(self.folder.glob(f"*{_TEMPORARY}*")) if self.folder.is_dir() else ():
+        """In buckets Orbax passes over what was never finished, and writes over it."""
+        there = self._local and self.folder.is_dir()
+        for path in sorted(self.folder.glob(f"*{_TEMPORARY}*")) if there else ():
             log.warning("%s was never finished (the run was killed while saving): removed", path)
             shutil.rmtree(path)
 
@@ -91,6 +99,17 @@ class Checkpoints:
 
         Raises CheckpointError when this or the previous save cannot be written: what was there stays.
         """
+        if self._local:
+            self._check_room(step, state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
+        )
+        with self._writing(step):
+            self._manager.wait_until_finished()  # its checksums are of its step
+            self._saving = step
+            self._manager.save(step, args=items, metrics=metrics or None, force=True)
+
+    def _check_room(self, step: int, state: Any) -> None:
         needed = sum(x.nbytes for x in jax.tree.leaves(state) if x.is_fully_addressable)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -99,21 +118,28 @@ class Checkpoints:
                 f"{free / 2**20:.0f} MiB are free. Earlier checkpoints {self.steps()} are untouched; "
                 "make room and start the same command again"
             )
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)
-        )
-        try:
-            self._manager.save(step, args=items, metrics=metrics or None, force=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._failed(step, error) from error
+
+    def _write_checksums(self) -> None:
+        """Called by Orbax, in the background on the main host, when all files of a checkpoint are
+        written and it is about to get its final name."""
+        if self._local:
+            for path in self.folder.glob(f"{self._saving}{_TEMPORARY}*"):
+                checksums.write(path)
 
     def wait(self) -> None:
         """Until the last save is whole on disk. Raises CheckpointError if it failed."""
-        try:
+        with self._writing(None):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._failed(None, error) from error
+
+    @contextlib.contextmanager
+    def _writing(self, step: int | None) -> Iterator[None]:
+        """Whatever goes wrong within is storage that cannot be written; each kind has its own errors."""
+        kinds = (OSError, ValueError, RuntimeError) if self._local else Exception
+        try:
+            yield
+        except kinds as error:
+            raise self._failed(step, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> CheckpointError:
         which = "the last checkpoint" if step is None else f"the checkpoint of step {step}"
@@ -125,7 +151,7 @@ class Checkpoints:
 
     def _on_disk(self) -> list[int]:
         """What is there, not what the manager meant to keep once the failed save was whole."""
-        return sorted(self._manager.all_steps(read=True))
+        return sorted(self._manager.all_steps(read=self._local))
 
     def which(self, name: str) -> int:
         """The step that "last", "best" or a number names. Raises CheckpointError when there is none."""
@@ -155,6 +181,7 @@ class Checkpoints:
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
         """(state, extra) of a step. `abstract_state`: ShapeDtypeStructs with the shardings wanted now,
         on whatever mesh. Raises CheckpointError when the checkpoint holds something else."""
+        self._verify(step)
         self._compare(step, abstract_state)
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract_state), extra=ocp.args.JsonRestore()
@@ -166,6 +193,7 @@ class Checkpoints:
     def restore_weights(self, step: int) -> dict:
         """{"params", "batch_stats"} of a step as numpy arrays on the host, whatever model they are of;
         the moving average's parameters where one was kept."""
+        self._verify(step)
         state = self._saved_shapes(step)
         names = ["ema" if state.get("ema") else "params", "batch_stats"]
         wanted = {
@@ -179,8 +207,17 @@ class Checkpoints:
             )
         return {"params": restored[names[0]], "batch_stats": restored["batch_stats"]}
 
+    def _verify(self, step: int) -> None:
+        """Raises CheckpointError unless all files are as they were written. The main host looks, lest a
+        shared disk has to give everything to everybody twice."""
+        if self._local and jax.process_index() == 0:
+            with self._reading(step):
+                damage = checksums.find_damage(self.folder / str(step))
+            if damage:
+                raise self._damaged(step, damage)
+
     def _saved_shapes(self, step: int) -> dict:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with self._reading(step), ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(self.folder / str(step) / "state").item_metadata
         if found is None:
             raise self._damaged(step, "its metadata is missing")

@@ -13,8 +13,9 @@ from jaxvid.cli import _data_arguments as arguments
 from jaxvid.core.errors import ConfigError, DataError
 from jaxvid.data import store_writer
 from jaxvid.data.split_loading import load_splits
-from jaxvid.data.store_format import Settings
+from jaxvid.data.store_format import NO_FLOW, Settings
 from jaxvid.decode import jpeg
+from jaxvid.decode.flow import METHODS
 from jaxvid.decode.video import BACKENDS
 
 SHORT_SIDE, QUALITY = 256, 90
@@ -62,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="HZ",
         help="keep the sound, one channel; default: the recipe's if it hears, else none",
+    )
+    p.add_argument(
+        "--flow",
+        choices=METHODS,
+        help="also keep the optical flow from each frame to the next, for data.flow='stored'",
     )
     p.add_argument("--decoder", choices=BACKENDS, help="default: the recipe's, or pyav")
     p.add_argument("--workers", type=arguments.positive, help="shards at once; default: one a core")
@@ -156,6 +162,7 @@ def _settings(args: argparse.Namespace, chosen: arguments.Chosen) -> Settings:
         quality=args.quality,
         decoder=args.decoder or data.get("decoder", BACKENDS[0]),
         audio_rate=rate,
+        flow=args.flow or NO_FLOW,
     )
 
 

@@ -80,7 +80,7 @@ def _write(path: Path, to: str | None, model, variables, info) -> str:
 
 def _default_arch(path: Path, model: str) -> str:
     """jaxvid's own keys for .safetensors; for .pth those of a reference that writes such files."""
-    if path.suffix == ".safetensors" or not source.has_table(model):
+    known = source.sources_of(model) if source.has_table(model) else []
+    if path.suffix == ".safetensors" or not known:
         return source.NATIVE
-    known = source.sources_of(model)
     return next((f.arch for f in known if f.source.model_type is None), known[0].arch)

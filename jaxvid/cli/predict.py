@@ -3,31 +3,34 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from jaxvid import pretrained, workdir_weights
+from jaxvid import pretrained
+from jaxvid.cli._predicted import Teller
 from jaxvid.convert import hub
 from jaxvid.core import lookup
 from jaxvid.core.batch import FLOW
 from jaxvid.core.errors import ConfigError
 from jaxvid.data import text
-from jaxvid.data.source import NO_FLOW
+from jaxvid.data.source import NO_FLOW, ON_ERROR
 from jaxvid.decode.flow import METHODS
 from jaxvid.decode.video import BACKENDS
 from jaxvid.infer import predictor
 from jaxvid.infer.zero_shot import ZeroShot
 
+TOP_K = 5
 TEMPLATES = {"plain": text.PLAIN, "kinetics": text.KINETICS}
 EXAMPLES = """examples:
   jaxvid predict fight.mp4 park.avi --checkpoint runs/videomae_rwf
+  jaxvid predict home.mp4 --checkpoint runs/slowfast_charades --threshold 0.3
   jaxvid predict *.mp4 --checkpoint MCG-NJU/videomae-base-finetuned-kinetics --top-k 3 --json
   jaxvid predict fight.mp4 --checkpoint xclip-base-patch32/ --labels "fighting,hugging,shaking hands"
 
-exit code: 0, 1 if a video could not be read (the others are done), 2 if nothing could be started
+exit code: 0, 1 if a video could not be read, 2 if nothing could be started
 """
 
 
@@ -35,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     """`jaxvid predict VIDEO… --checkpoint DIR` -> exit code."""
     args = _parser().parse_args(list(argv))
     try:
-        names, predictions = _predictions(args)
+        teller, predictions = _predictions(args)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -43,11 +46,13 @@ def run(argv: Sequence[str]) -> int:
     for prediction in predictions:
         failed += prediction.error is not None
         if args.json:
-            told.append(_as_json(prediction, names, args.top_k))
+            told.append(teller.as_json(prediction))
         elif prediction.error is None:
-            print(_as_text(prediction, names, args.top_k), flush=True)
+            print(teller.as_text(prediction), flush=True)
         if prediction.error is not None:
             print(f"error: {prediction.error}", file=sys.stderr, flush=True)
+            if args.on_error == "raise":
+                break
     if args.json:
         print(json.dumps(told, indent=2))
     return 1 if failed else 0
@@ -60,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, or a folder of frames")
+    p.add_argument(
+        "videos",
+        nargs="+",
+        metavar="VIDEO",
+        help="a file, or a folder of frames; for models of features a .npy file (frames, numbers)",
+    )
     p.add_argument(
         "--checkpoint",
         required=True,
@@ -72,13 +82,34 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--templates", choices=TEMPLATES, default="plain", help="prompts made of the labels"
     )
-    p.add_argument("--top-k", type=_positive, default=5)
+    p.add_argument(
+        "--top-k", type=_positive, help="classes told at most (default 5; with --threshold all)"
+    )
+    p.add_argument(
+        "--threshold",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="tell classes of at least this probability",
+    )
     p.add_argument("--json", action="store_true", help="one list of objects on stdout")
-    p.add_argument("--clips", type=_positive, default=1, help="clips of a video, averaged")
+    p.add_argument("--clips", type=_positive, default=1, help="clips of a video, pooled")
     p.add_argument("--crops", type=int, choices=predictor.CROPS, default=1)
+    p.add_argument(
+        "--box",
+        type=_box,
+        metavar="X1,Y1,X2,Y2",
+        help="look at this part of the picture, such as a person: shares of its width and height",
+    )
     p.add_argument("--flow", choices=METHODS, help="how a model of optical flow gets it")
     p.add_argument("--batch-size", type=_positive, default=4, help="videos at a time")
     p.add_argument("--decoder", choices=BACKENDS, default="pyav")
+    p.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="skip",
+        help="a video that cannot be read is said and the others done (skip), or it ends all (raise)",
+    )
     p.add_argument("--deadline-seconds", type=float, default=30.0, help="for one video")
     return p
 
@@ -90,8 +121,24 @@ def _positive(word: str) -> int:
     return number
 
 
-def _predictions(args):
-    """(class names, iterator of predictions)"""
+def _share(word: str) -> float:
+    number = float(word)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{word} is no probability: expected 0 to 1")
+    return number
+
+
+def _box(word: str) -> tuple[float, ...]:
+    x1, y1, x2, y2 = box = tuple(map(float, word.split(",")))
+    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+        raise argparse.ArgumentTypeError(
+            f"{word} is no part of the picture: expected shares from 0 to 1, the left before the right and "
+            "the top before the bottom"
+        )
+    return box
+
+
+def _predictions(args) -> tuple[Teller, Iterator[predictor.Prediction]]:
     path = hub.resolve(args.checkpoint)
     if args.labels is not None and not (path.is_dir() and text.has_tokenizer(path)):
         text.load(path)  # says which files are missing
@@ -101,15 +148,16 @@ def _predictions(args):
         raise ConfigError(
             f"{path} has no weights for {', '.join(info['fresh'])}: nothing to predict by"
         )
-    told = info["preprocessing"]
+    told, task = info["preprocessing"], info.get("task") or predictor.ONE_LABEL
     if args.labels is not None:
         names = [label.strip() for label in args.labels.split(",")]
         length = getattr(model, "context_length", text.CONTEXT_LENGTH)
         zero_shot = ZeroShot(model, variables, text.load(path, context_length=length))
         classify = predictor.named_classes(zero_shot, names, TEMPLATES[args.templates], told, dtype)
+        task = predictor.ONE_LABEL
     else:
         names = _class_names(model, info, path)
-        classify = predictor.fixed_classes(model, variables, told, dtype)
+        classify = predictor.fixed_classes(model, variables, told, task, dtype)
     how = predictor.reading(
         told,
         clips=args.clips,
@@ -117,8 +165,10 @@ def _predictions(args):
         flow=_flow(args.flow, model, info, path),
         decoder=args.decoder,
         deadline_seconds=args.deadline_seconds,
+        box=args.box,
     )
-    return names, predictor.predict(
+    top_k = args.top_k or (None if args.threshold else TOP_K)
+    return Teller(names, task["heads"], top_k, args.threshold), predictor.predict(
         classify, args.videos, how, batch_size=args.batch_size, show=not args.json
     )
 
@@ -134,24 +184,12 @@ def _class_names(model, info, path: Path) -> list[str]:
 def _flow(asked: str | None, model, info, path: Path) -> str:
     inputs = lookup.module("model", info["model"]).example_inputs()
     sees_flow = FLOW in inputs or getattr(model, "stream", "") == FLOW
-    trained = (info.get("config") or {}).get("data")
-    if workdir_weights.is_workdir(path) and trained and trained["flow"] != NO_FLOW:
-        return asked or trained["flow"]
+    trained = info["preprocessing"].get("flow")
+    if trained in METHODS:
+        return asked or trained
     if asked is None and sees_flow:
         raise ConfigError(
             f"{path}: model {info['model']!r} sees optical flow; say how it is computed: --flow "
             + " or --flow ".join(METHODS)
         )
     return asked or NO_FLOW
-
-
-def _as_json(prediction: predictor.Prediction, names: list[str], k: int) -> dict:
-    if prediction.error is not None:
-        return {"path": prediction.path, "error": prediction.error}
-    top = [{"label": names[i], "index": i, "probability": p} for i, p in prediction.top(k)]
-    return {"path": prediction.path, "predictions": top}
-
-
-def _as_text(prediction: predictor.Prediction, names: list[str], k: int) -> str:
-    lines = [f"  {p:6.1%}  {names[i]}" for i, p in prediction.top(k)]
-    return "\n".join([prediction.path, *lines])

@@ -30,7 +30,7 @@ def describe(
     model: str, arch: str, arguments: Mapping[str, Any], clip: source.Clip, info: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of jaxvid.json."""
-    kept = ("class_names", "preprocessing", "assumed", "source", "config", "fresh")
+    kept = ("class_names", "task", "preprocessing", "assumed", "source", "config", "fresh")
     return {
         "format": FORMAT,
         "model": model,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxvid.convert import preprocessing, weights_file
 from jaxvid.core.errors import ConversionError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+SEVERAL_LABELS = "multi_label_classification"  # a problem_type of transformers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,13 @@ def class_names(config: dict[str, Any]) -> list[str] | None:
     if sorted(labels) != list(range(len(labels))):
         raise ConversionError(f"id2label has the indices {sorted(labels)}, expected 0..n-1")
     return [labels[index] for index in range(len(labels))]
+
+
+def task(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of a model of several labels a clip, as `info["task"]` has it (jaxvid/pretrained.py); else None."""
+    if config.get("problem_type") != SEVERAL_LABELS:
+        return None
+    return {"kind": "multilabel", "heads": {}, "pooling": "mean"}
 
 
 def num_labels(config: dict[str, Any]) -> int:

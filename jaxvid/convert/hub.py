@@ -4,20 +4,21 @@ import re
 from pathlib import Path
 
 from jaxvid.core.errors import ConversionError
+from jaxvid.core.places import Place, as_given
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _DESCRIPTION = ("*.json", "merges.txt", "vocab.txt")
 WEIGHTS = ("*.safetensors", "*.bin")  # the second only where there are none of the first
 
 
-def resolve(path: str | Path) -> Path:
+def resolve(path: str | Path) -> Place:
     """What exists as it is; for an id as "MCG-NJU/videomae-base" the folder of its snapshot.
 
     A snapshot is fetched once and then lies in huggingface_hub's cache. Raises FileNotFoundError for
     what neither exists nor is an id or when the package is missing, ConversionError when the hub
     cannot be reached or has no such checkpoint; both name the way without the hub.
     """
-    local = Path(path)
+    local = as_given(path, "checkpoint")
     if local.exists():
         return local
     if not _ID.fullmatch(str(path)):

@@ -6,6 +6,15 @@ mean, std     3 floats for pixels in [0, 1]: x = (pixel / 255 - mean) / std
 num_frames    int
 stride_frames int     frames of the video between two frames of the clip ("dense" sampling)
 sampling      str     a convention of jaxvid/data/sampling.py: "dense", "uniform" or "linspace"
+
+and of what jaxvid trained, each only where it was used:
+
+target_fps         float   frame rate that strides are counted in
+decode_short_side  int     pixels that the decoder itself resizes to, before all else
+transforms         tuple   of specs as in data.eval_transforms, before resize and crop
+audio              dict    rate, frames, mels of jaxvid/decode/log_mel.py
+flow               str     a method of jaxvid/decode/flow.py
+feature_size       int     in place of all but num_frames: numbers of a row of features
 """
 
 from collections.abc import Mapping, Sequence

@@ -166,6 +166,7 @@ def _checkpoint(
         state=state,
         info={
             "class_names": hf_folder.class_names(dict(config)),
+            "task": hf_folder.task(config),
             "preprocessing": {"short_side": clip[1], **known, **geometry, **told},
             "assumed": sorted(known.keys() - told.keys()),
             "config": dict(config),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxvid.convert import apply, source
+from jaxvid.convert import apply, hf_folder, source
 from jaxvid.convert.shaped_source import rules_for
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -53,7 +53,10 @@ def to_state(
 
 
 def hf_config(
-    written: Written, arch: str, class_names: Sequence[str] | None
+    written: Written,
+    arch: str,
+    class_names: Sequence[str] | None,
+    task: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """config.json of a Hugging Face folder; None for what Hugging Face has not.
 
@@ -70,6 +73,8 @@ def hf_config(
             raise ConfigError(f"info has {len(names)} class_names, the model {labels} classes")
         config["id2label"] = {str(i): name for i, name in enumerate(names)}
         config["label2id"] = {name: i for i, name in enumerate(names)}
+    if (task or {}).get("kind") == "multilabel":
+        config["problem_type"] = hf_folder.SEVERAL_LABELS
     head = {"architectures": [found.architectures[0]], "model_type": found.model_type}
     return {**head, "torch_dtype": "float32", **config}
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DecodeError
 from jaxvid.core.record import VideoMeta
 from jaxvid.decode import video
@@ -70,6 +70,11 @@ def read_facts(
     return facts
 
 
+def size_bytes(path: str) -> int:
+    """Of a file; of a folder, of all its files."""
+    return sum(os.path.getsize(file) for file in _files(path))
+
+
 def content_hash(path: str) -> str:
     """SHA-256 of a file's bytes; of a folder, of its files' bytes in natural order of their names."""
     digest = hashlib.sha256()
@@ -87,7 +92,8 @@ def _in_parallel(
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:
         results = pool.map(function, paths)
-        bar = tqdm(results, doing, len(paths), unit="file", disable=not show or not paths)
+        show = show and bool(paths)
+        bar = progress.bar(results, total=len(paths), what=doing, unit="file", show=show)
         return dict(zip(paths, bar, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)  # so that an interrupt does not wait for all the others
@@ -97,7 +103,7 @@ def _facts(path: str, frames: int | None, decoder: str, seconds: float) -> FileF
     def look() -> FileFacts:
         if not os.path.exists(path):
             return FileFacts(path, None, error="there is no such file", is_missing=True)
-        size = sum(os.path.getsize(file) for file in _files(path))
+        size = size_bytes(path)
         try:
             meta, missing = _decode(path, frames, decoder)
         except DecodeError as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import VideoRecord
-from jaxvid.data.source import OpenClip
+from jaxvid.data.source import NO_FLOW, OpenClip
 from jaxvid.decode import reader
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, version 2
@@ -37,7 +37,7 @@ class InMemory:
         self.limit_bytes = int(_SHARE * _memory_bytes()) if limit_bytes is None else limit_bytes
         if self.limit_bytes < 1:
             raise ConfigError(f"limit_bytes is {limit_bytes}, expected a number of bytes from 1")
-        self.backend = open_clip.backend
+        self.backend, self.flow = open_clip.backend, getattr(open_clip, "flow", NO_FLOW)
         self._open = open_clip
         self._start()
 
@@ -49,7 +49,7 @@ class InMemory:
         self._locks: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def __getstate__(self) -> dict:
-        return {name: getattr(self, name) for name in ("limit_bytes", "backend", "_open")}
+        return {name: getattr(self, name) for name in ("limit_bytes", "backend", "flow", "_open")}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -127,6 +127,11 @@ class _MemoryReader(reader.Reader):
             samples = file.waveform(start_seconds, end_seconds, rate)
             self.has_audio = file.has_audio
         return samples
+
+    def flow_at(self, indices: np.ndarray) -> np.ndarray:
+        """Read anew from the store: flow is not held."""
+        with self._open(self._record) as stored:
+            return stored.flow_at(indices)
 
 
 def _memory_bytes() -> int:

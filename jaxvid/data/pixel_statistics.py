@@ -5,8 +5,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.sampling import Sampling
@@ -61,9 +61,8 @@ def pixel_statistics(
             return str(error)
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        bar = tqdm(
-            pool.map(moments, records), "pixels", len(records), unit="clip", disable=not show
-        )
+        found = pool.map(moments, records)
+        bar = progress.bar(found, total=len(records), what="pixels", unit="clip", show=show)
         results = list(bar)
     return _merged([r for r in results if not isinstance(r, str)], results)
 

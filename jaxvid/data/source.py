@@ -11,7 +11,9 @@ import numpy as np
 from jaxvid.core import batch as names
 from jaxvid.core.errors import ConfigError, DataError, DecodeError, unknown
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.data import stored_flow
 from jaxvid.data.sampling import Sampling
+from jaxvid.data.store_format import NO_FLOW
 from jaxvid.data.transform_list import Transform
 from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import video
@@ -19,7 +21,7 @@ from jaxvid.decode.deadline import run_with_deadline
 from jaxvid.decode.reader import Reader
 
 ON_ERROR = ("raise", "skip")
-NO_FLOW = "none"
+STORED = "stored"  # flow from the store that the frames come from
 BOX = "box"  # of a person, in VideoRecord.extra: x1, y1, x2, y2 as shares of the frame
 
 logger = logging.getLogger("jaxvid.data")
@@ -55,7 +57,8 @@ class ClipSource:
     clip in pixels once all transforms are done. transforms: applied in order; a transform that
     multiplies the views says by how many in its attribute `view_factor` (default 1). flow: "none",
     or the method of jaxvid/decode/flow.py by which each view gets its optical flow, from the frames
-    as the transforms leave them, so that pixels and flow are of the same place and scale. log_mel:
+    as the transforms leave them, so that pixels and flow are of the same place and scale; or "stored":
+    that of a store, from each frame of the file to the next, cropped and resized as the frames. log_mel:
     the sound of each view's own seconds by `jaxvid.decode.log_mel`; None: no sound. open_clip: where
     the frames come from: files by default, or a prepared store, or memory. deadline_seconds:
     wall-clock limit for opening and decoding one clip. on_error: "raise", or "skip": a clip that cannot be decoded is
@@ -92,9 +95,7 @@ class ClipSource:
             raise ConfigError(f"size is {size!r}, expected a whole number of pixels from 1")
         if not deadline_seconds > 0:
             raise ConfigError(f"deadline_seconds is {deadline_seconds}, expected more than 0")
-        if flow != NO_FLOW:
-            optical_flow.check(flow, num_frames=sampling.num_frames, size=size)
-            optical_flow.opencv()  # if it is missing: now, not at the first clip
+        _check_flow(flow, sampling.num_frames, size, open_clip, transforms)
         self.flow = flow
         self.index, self.sampling, self.transforms = index, sampling, tuple(transforms)
         self.log_mel, self.open_clip = log_mel, open_clip
@@ -151,13 +152,24 @@ class ClipSource:
                 wanted = self.sampling.indices(reader.meta, record, rng)
                 frames = reader.frames_at(wanted.reshape(-1))
                 sound = self._sound(reader, wanted) if self.log_mel else None
-                return frames.reshape(*wanted.shape, *frames.shape[1:]), sound
+                frames = frames.reshape(*wanted.shape, *frames.shape[1:])
+                if self.flow != STORED:
+                    return frames, sound, None
+                levels = reader.flow_at(wanted.reshape(-1))
+                return frames, sound, levels.reshape(*wanted.shape, *levels.shape[1:])
 
         backend = self.open_clip.backend
-        pixels, sound = run_with_deadline(decode, self.deadline_seconds, record.path, backend)
+        pixels, sound, levels = run_with_deadline(
+            decode, self.deadline_seconds, record.path, backend
+        )
+        again = stored_flow.copied(rng) if self.flow == STORED else None
         pixels = self._transformed(pixels, record, rng)
         clip = {names.VIDEO: pixels}
-        if self.flow != NO_FLOW:
+        if self.flow == STORED:
+            clip[names.FLOW] = stored_flow.transformed(
+                levels, _boxes(record), self.transforms, again
+            )
+        elif self.flow != NO_FLOW:
             clip[names.FLOW] = np.stack([optical_flow.flow(view, self.flow) for view in pixels])
         if sound is not None:  # the crops of one stretch of time sound the same
             clip[names.AUDIO] = np.repeat(sound, len(pixels) // len(sound), axis=0)
@@ -166,9 +178,7 @@ class ClipSource:
     def _transformed(self, pixels: np.ndarray, record: VideoRecord, rng) -> np.ndarray:
         """uint8 (V, T, H, W, 3) as decoded -> the same of clip_shape."""
         decoded = pixels.shape
-        clip = {names.VIDEO: pixels}
-        if BOX in record.extra:
-            clip[BOX] = np.asarray(record.extra[BOX], np.float32)
+        clip = {names.VIDEO: pixels, **_boxes(record)}
         for transform in self.transforms:
             clip = _apply(transform, clip, rng)
         pixels = clip[names.VIDEO]
@@ -222,6 +232,25 @@ def label_arrays(index: DatasetIndex, labels: tuple[int, ...], width: int) -> di
         }
     padding = (names.PAD_LABEL,) * (width - len(labels))
     return {names.LABEL: np.array(labels + padding, np.int32)}
+
+
+def _boxes(record: VideoRecord) -> dict[str, np.ndarray]:
+    """What a transform is told beside the pixels."""
+    return {BOX: np.asarray(record.extra[BOX], np.float32)} if BOX in record.extra else {}
+
+
+def _check_flow(flow: str, num_frames: int, size: int, open_clip: OpenClip, transforms) -> None:
+    if flow == STORED:
+        if getattr(open_clip, "flow", NO_FLOW) == NO_FLOW:
+            raise ConfigError(
+                "flow is 'stored', and these clips do not come from a store that holds any: make one with "
+                "jaxvid data prepare --flow METHOD and name it in data.store, or have flow computed: "
+                + " or ".join(map(repr, optical_flow.METHODS))
+            )
+        stored_flow.check_transforms(transforms)
+    elif flow != NO_FLOW:
+        optical_flow.check(flow, num_frames=num_frames, size=size)
+        optical_flow.opencv()  # if it is missing: now, not at the first clip
 
 
 def _apply(transform: Transform, clip: dict, rng: np.random.Generator | None) -> dict:

@@ -20,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.data import stored_flow
 from jaxvid.data.store_format import (
     AUDIO_SECONDS,
     RECORDS,
@@ -48,7 +49,8 @@ class Store:
     folder: of the store. root: where the set's files lie, or would lie, on this machine: records are
     found by their path relative to it; None: the folder that it was made from.
 
-    Attributes: settings (Settings), folder (Path), root (str). len() is the number of videos.
+    Attributes: settings (Settings), folder (Path), root (str), flow (str): how it was computed, or
+    "none". len() is the number of videos.
     Raises DataError when there is no store, one of another version, or one with parts missing.
     """
 
@@ -64,6 +66,7 @@ class Store:
                 f"{folder}: the store holds no videos yet; run jaxvid data prepare to its end"
             )
         self._shards = _Shards(self.folder / SHARDS)
+        self.flow = self.settings.flow
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -139,7 +142,18 @@ class StoreReader(reader.Reader):
 
     def encoded(self, needed: Sequence[int] | np.ndarray) -> list[bytes]:
         """The JPEGs of these frames as they lie in the store."""
-        return self._read([self._video.first + int(index) for index in needed])
+        return self._read([self._record(index) for index in needed])
+
+    def flow_at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The flow from each of these frames to the one after it, uint8 (n, H, W, 2): the levels of
+        `jaxvid.data.stored_flow`. Of the last frame it is that of the one before it."""
+        self._check_open("flow")
+        needed, rows = np.unique(indices, return_inverse=True)
+        levels = np.empty((len(needed), self.meta.height, self.meta.width, 2), np.uint8)
+        records = self._read([self._record(index) + 1 for index in needed])
+        for row, (index, data) in enumerate(zip(needed, records, strict=True)):
+            self._decode_record(stored_flow.decode_into, data, levels[row], int(index))
+        return levels[rows]
 
     def waveform(self, start_seconds: float, end_seconds: float, rate: int) -> np.ndarray:
         """As of a file. Raises ConfigError for another rate than the store's."""
@@ -157,7 +171,7 @@ class StoreReader(reader.Reader):
         size = AUDIO_SECONDS * rate
         begin, end = first // size, min(-(-last // size), self._video.audio_records)
         if begin < end:
-            at = self._video.first + self._video.num_frames
+            at = self._record(self._video.num_frames)
             pieces = self._read(range(at + begin, at + end))
             samples = np.frombuffer(b"".join(pieces), "<i2")[first - begin * size :][: len(out)]
             out[: len(samples)] = samples / np.float32(32767)
@@ -167,12 +181,18 @@ class StoreReader(reader.Reader):
         self._note_missing(int(needed[-1]))
         out = np.empty((len(needed), self.meta.height, self.meta.width, 3), np.uint8)
         for row, (index, data) in enumerate(zip(needed, self.encoded(needed), strict=True)):
-            try:
-                jpeg.decode_into(data, out[row])
-            except ValueError as error:
-                reason = f"the frame's record in shard {self._shard} is damaged: {error}"
-                raise self._error(reason, int(index)) from error
+            self._decode_record(jpeg.decode_into, data, out[row], int(index))
         return out
+
+    def _record(self, index: int) -> int:
+        return self._video.first + int(index) * self._video.records_a_frame
+
+    def _decode_record(self, decode_into, data: bytes, out: np.ndarray, index: int) -> None:
+        try:
+            decode_into(data, out)
+        except ValueError as error:
+            reason = f"the frame's record in shard {self._shard} is damaged: {error}"
+            raise self._error(reason, index) from error
 
     def _note_missing(self, last: int) -> None:
         if last >= self.meta.num_frames - self._video.missing:

@@ -7,7 +7,8 @@
 A shard without its .json does not count: it is written last, so a run that was killed leaves nothing
 half. Where two shards hold the same video the later one counts. Record 0 of a shard says how it was made.
 The sound of a video, if it was asked for, follows its frames: 16-bit PCM, one channel, AUDIO_SECONDS a
-record (a thirtieth of the frames' bytes, and quicker to read than any codec).
+record (a thirtieth of the frames' bytes, and quicker to read than any codec). Where optical flow was asked
+for, each frame is followed by its own (data/stored_flow.py).
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ VERSION = 1
 SETTINGS_FILE, SHARDS = "store.json", "shards"
 RECORDS = ".array_record"
 AUDIO_SECONDS = 10
+NO_FLOW = "none"
 _ENDS = 65536  # bytes of a file's start and of its end that tell whether it is the same file
 
 
@@ -34,7 +36,7 @@ class Settings:
 
     dataset: its name. root: folder to which the names of the videos are relative, as it was then.
     short_side: pixels, None: as in the files. quality: of the JPEGs. decoder: that read the files.
-    audio_rate: samples a second, 0: no sound was kept.
+    audio_rate: samples a second, 0: no sound was kept. flow: method of decode/flow.py, or "none".
     """
 
     dataset: str
@@ -43,6 +45,7 @@ class Settings:
     quality: int
     decoder: str
     audio_rate: int = 0
+    flow: str = NO_FLOW
 
     def write(self, folder: Path, made_by: dict) -> None:
         """As store.json, with the version and `made_by` for people to read."""
@@ -68,7 +71,8 @@ class Settings:
                 f"{path}: the store has version {version!r}, this jaxvid reads {VERSION}; "
                 "prepare it again, or read it with the jaxvid that made it"
             )
-        return cls(**{f.name: told[f.name] for f in dataclasses.fields(cls)})
+        fields = [f for f in dataclasses.fields(cls) if f.name != "flow" or "flow" in told]
+        return cls(**{f.name: told[f.name] for f in fields})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,7 @@ class StoredVideo:
 
     key: its name, see `key_of`. digest: see `digest_of`. first: record of frame 0; its num_frames
     frames follow each other, then its sound. missing: how many of the last frames are repeats of one.
-    audio_records: 0 for none. failed: why it could not be decoded, "" if it could.
+    records_a_frame: 2 where each frame is followed by its flow. audio_records: 0 for none. failed: why it could not be decoded, "" if it could.
     """
 
     key: str
@@ -91,6 +95,7 @@ class StoredVideo:
     rotation_degrees: int = 0
     missing: int = 0
     audio_records: int = 0
+    records_a_frame: int = 1
     failed: str = ""
 
     @property

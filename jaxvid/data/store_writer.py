@@ -26,11 +26,13 @@ import numpy as np
 import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from jaxvid.core.errors import ConfigError, DataError, DecodeError
+from jaxvid.core.errors import ConfigError, DataError, DecodeError, unknown
 from jaxvid.core.record import VideoMeta
+from jaxvid.data import stored_flow
 from jaxvid.data.store import open_shard
 from jaxvid.data.store_format import (
     AUDIO_SECONDS,
+    NO_FLOW,
     RECORDS,
     SETTINGS_FILE,
     SHARDS,
@@ -41,6 +43,7 @@ from jaxvid.data.store_format import (
     read_shard_lists,
     write_shard_list,
 )
+from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import jpeg, video
 from jaxvid.decode.deadline import run_with_deadline
 from jaxvid.decode.reader import Reader
@@ -83,6 +86,10 @@ def check(folder: str | os.PathLike, settings: Settings) -> None:
         raise ConfigError(f"quality is {settings.quality}, expected 1 to 100 (90 is near lossless)")
     if settings.audio_rate < 0:
         raise ConfigError(f"audio_rate is {settings.audio_rate}, expected 0 (no sound) or more")
+    if settings.flow != NO_FLOW:
+        if settings.flow not in optical_flow.METHODS:
+            raise unknown("optical flow", settings.flow, optical_flow.METHODS)
+        optical_flow.opencv()  # if it is missing: now, not at the first video
     if (folder / SETTINGS_FILE).exists():
         theirs = dataclasses.asdict(Settings.read(folder))
         other = [
@@ -278,12 +285,15 @@ def _store_video(path: str, run: _Run, records: _Records) -> StoredVideo:
             digest = digest_of(path)
         with timed(lambda: _open(path, settings)) as reader:
             entry = StoredVideo(key, digest, records.count, **dataclasses.asdict(reader.meta))
-            for encoded in _frames(reader, settings.quality, timed):
+            for encoded in _frames(reader, settings, timed):
                 records.add(encoded)
             sound = timed(lambda: list(_sound(reader, settings.audio_rate)))
             records.add(sound)
             return dataclasses.replace(
-                entry, missing=reader.missing_frames, audio_records=len(sound)
+                entry,
+                missing=reader.missing_frames,
+                audio_records=len(sound),
+                records_a_frame=1 if settings.flow == NO_FLOW else 2,
             )
     except DecodeError as error:
         return StoredVideo(key, digest, failed=error.reason)
@@ -293,17 +303,37 @@ def _open(path: str, settings: Settings) -> Reader:
     return video.open(path, backend=settings.decoder, short_side=settings.short_side)
 
 
-def _frames(reader: Reader, quality: int, timed: Callable) -> Iterator[list[bytes]]:
-    """The frames of a video in turn, so many at a time as memory allows."""
-    meta = reader.meta
+def _frames(reader: Reader, settings: Settings, timed: Callable) -> Iterator[list[bytes]]:
+    """The records of a video's frames in turn, so many at a time as memory allows."""
+    meta, encoder = reader.meta, _encoder(settings)
     step = max(1, _CHUNK_BYTES // (meta.height * meta.width * 3))
     for first in range(0, meta.num_frames, step):
         stretch = np.arange(first, min(first + step, meta.num_frames))
-        yield timed(functools.partial(_encoded, reader, stretch, quality))
+        yield timed(functools.partial(_encoded, reader, stretch, encoder))
+    yield encoder.end()
 
 
-def _encoded(reader: Reader, numbers: np.ndarray, quality: int) -> list[bytes]:
-    return [jpeg.encode(frame, quality) for frame in reader.frames_at(numbers)]
+class _Frames:
+    """The records of frames alone; see `stored_flow.Encoder`."""
+
+    def __init__(self, quality: int):
+        self._quality = quality
+
+    def add(self, frames: np.ndarray) -> list[bytes]:
+        return [jpeg.encode(frame, self._quality) for frame in frames]
+
+    def end(self) -> list[bytes]:
+        return []
+
+
+def _encoder(settings: Settings) -> _Frames | stored_flow.Encoder:
+    if settings.flow == NO_FLOW:
+        return _Frames(settings.quality)
+    return stored_flow.Encoder(settings.flow, settings.quality)
+
+
+def _encoded(reader: Reader, numbers: np.ndarray, encoder: _Frames) -> list[bytes]:
+    return encoder.add(reader.frames_at(numbers))
 
 
 def _sound(reader: Reader, rate: int) -> Iterator[bytes]:
@@ -324,11 +354,11 @@ def _seconds(meta: VideoMeta) -> float:
 
 def _sampled_bytes(path: str, settings: Settings) -> float:
     with _open(path, settings) as reader:
-        meta = reader.meta
+        meta, encoder = reader.meta, _encoder(settings)
         # At the start of the video: frames further back cost as much as preparing it.
         taken = np.arange(min(_SAMPLED_FRAMES, meta.num_frames))
-        frames = [len(jpeg.encode(f, settings.quality)) for f in reader.frames_at(taken)]
-        return float(np.mean(frames)) * meta.num_frames + (
+        encoded = [*_encoded(reader, taken, encoder), *encoder.end()]
+        return sum(map(len, encoded)) / len(taken) * meta.num_frames + (
             2 * settings.audio_rate * meta.duration_seconds
         )
 

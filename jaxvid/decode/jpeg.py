@@ -22,9 +22,11 @@ CODEC = "Pillow" if simplejpeg is None else "simplejpeg"
 
 
 def encode(frame: np.ndarray, quality: int) -> bytes:
-    """uint8 (H, W, 3) RGB as a JPEG of this quality, 1 to 100."""
+    """uint8 (H, W, 3) RGB, or (H, W) grey, as a JPEG of this quality, 1 to 100."""
     if simplejpeg is not None:
         frame = np.ascontiguousarray(frame)
+        if frame.ndim == 2:
+            return simplejpeg.encode_jpeg(frame[..., None], quality, "GRAY", "Gray")
         return simplejpeg.encode_jpeg(frame, quality, colorspace="RGB", colorsubsampling="444")
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality, subsampling="4:4:4")
@@ -32,18 +34,21 @@ def encode(frame: np.ndarray, quality: int) -> bytes:
 
 
 def decode_into(data: bytes, out: np.ndarray) -> None:
-    """Writes the picture into `out`, uint8 (H, W, 3), C-contiguous.
+    """Writes the picture into `out`, uint8 (H, W, 3) or (H, W), C-contiguous.
 
     Raises ValueError for data that are no whole JPEG and for a picture of another size.
     """
     if simplejpeg is not None:
-        shape = simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape
+        if out.ndim == 2:
+            shape = simplejpeg.decode_jpeg(data, "GRAY", buffer=out[..., None]).shape[:2]
+        else:
+            shape = simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape
         if shape == out.shape:
             return
     else:
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-                picture = np.asarray(image.convert("RGB"))
+                picture = np.asarray(image.convert("L" if out.ndim == 2 else "RGB"))
         except OSError as error:
             raise ValueError(str(error)) from error
         shape = picture.shape

@@ -38,6 +38,12 @@ def metrics(kind: str, rows: Rows, index: DatasetIndex) -> dict:
     return result
 
 
+def any_label(rows: Rows) -> bool:
+    """Whether any of these clips has a label, of every head."""
+    labels = [x for name, x in rows.items() if name.startswith(LABEL)]
+    return bool(np.all([x[:, 0] >= 0 for x in labels], axis=0).any())
+
+
 def head_parts(index: DatasetIndex) -> dict[str, slice]:
     """{head: its part of the classes}, {} of a set with one list of classes."""
     ends = np.cumsum(list(index.heads.values())).tolist()

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tqdm
+
+from jaxvid.core import progress
 
 
 def make_step(statistics: Callable, prepare: Callable) -> Callable:
@@ -46,15 +47,8 @@ def estimate(
     """
     sums = jax.tree.map(jnp.zeros_like, _moments(variables["batch_stats"]))
     key = jax.random.key(seed)
-    bar = tqdm.tqdm(
-        itertools.islice(batches, count),
-        total=count,
-        desc="precise BN",
-        unit="batch",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
-    )
+    some = itertools.islice(batches, count)
+    bar = progress.bar(some, total=count, what="precise BN", unit="batch", show=show)
     for number, batch in enumerate(bar):
         sums = step(variables, to_device(batch), jax.random.fold_in(key, number), sums)
         jax.block_until_ready(sums)  # at most one batch ahead: no pile of clips on the device

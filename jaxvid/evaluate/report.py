@@ -155,6 +155,8 @@ def summary(result: Mapping[str, Any]) -> str:
         parts.append(_confusion(metrics["confusion"], [r["class"] for r in metrics["per_class"]]))
     for head, table in metrics.get("heads", {}).items():
         parts.append(f"{head}\n{_classes(table['per_class'])}")
+    if result.get("duplicates"):
+        parts.append(_without_duplicates(result))
     if metrics.get("unlabelled"):
         parts.append(f"without a label, so not in the numbers: {metrics['unlabelled']} clips")
     if metrics.get("undefined"):
@@ -162,6 +164,16 @@ def summary(result: Mapping[str, Any]) -> str:
     if result.get("skipped"):
         parts.append(_skipped(result["skipped"]))
     return "\n\n".join(parts)
+
+
+def _without_duplicates(result: Mapping[str, Any]) -> str:
+    numbers = list(result["metrics_without_duplicates"].items())
+    title = f"without the {len(result['duplicates'])} clips that stand in training too"
+    return (
+        f"{title}:\n{format_table(numbers, ['metric', 'value'])}"
+        if numbers
+        else f"no clip is left {title}"
+    )
 
 
 def _classes(table: list[dict]) -> str:

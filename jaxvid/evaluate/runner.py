@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.batch import MASK, ROW
 from jaxvid.metrics.sums import add
 
@@ -50,15 +50,7 @@ def collect_sums(
 
 def _run(step, variables, batches, to_device, what: str, show: bool) -> Iterator[Any]:
     pending: collections.deque = collections.deque()
-    bar = tqdm.tqdm(
-        batches,
-        desc=what,
-        unit="batch",
-        leave=False,
-        dynamic_ncols=True,
-        disable=None if show else True,
-    )
-    for batch in bar:
+    for batch in progress.bar(batches, total=None, what=what, unit="batch", show=show):
         pending.append(step(variables, to_device(batch)))
         if len(pending) > AHEAD:
             yield jax.device_get(pending.popleft())

@@ -1,7 +1,7 @@
 """Labels of video files: decoded, cut and scaled as a checkpoint asks for, several at a time.
 
 model, variables, info = jaxvid.from_pretrained(folder)
-classify = fixed_classes(model, variables, info["preprocessing"])
+classify = fixed_classes(model, variables, info["preprocessing"], info["task"])
 for prediction in predict(classify, paths, reading(info["preprocessing"])):
     prediction.probabilities  # (K,), or None beside prediction.error
 """
@@ -16,41 +16,75 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from jaxvid.core.batch import FLOW, MASK, ROW, VIDEO
+from jaxvid.core.batch import AUDIO, FEATURES, FLOW, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.pipeline import evaluation_batches
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import NO_FLOW, ClipSource, FileOpener
+from jaxvid.data.source import BOX, NO_FLOW, ClipSource, FileOpener
 from jaxvid.data.transform_list import build_transforms
+from jaxvid.decode.log_mel import LogMel
+from jaxvid.infer.feature_files import FeatureFiles
 from jaxvid.infer.zero_shot import ZeroShot
-from jaxvid.ops.pixels import normalise, normalise_flow, to_float
-from jaxvid.ops.views import fold, mean_over_views, mean_probabilities
+from jaxvid.ops.pixels import normalise, to_float
+from jaxvid.ops.prepare import other_inputs
+from jaxvid.ops.scores import scores
+from jaxvid.ops.views import POOLING, fold, mean_over_views
 
 Batch = Mapping[str, np.ndarray]
 Classify = Callable[[Batch], np.ndarray]
 CROPS = {1: "centre_crop", 3: "three_crop"}
+ONE_LABEL = {"kind": "classify", "heads": {}, "pooling": "mean"}  # of checkpoints that tell no task
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Of one video: probabilities float32 (K,), or None and what went wrong."""
+    """Of one video: probabilities float32 (K,), those of all heads in a row, or None and what went wrong."""
 
     path: str
     probabilities: np.ndarray | None
     error: str | None = None
 
-    def top(self, k: int) -> list[tuple[int, float]]:
-        """The k most probable classes, (index, probability), the most probable first."""
+    def top(self, k: int | None, threshold: float = 0.0) -> list[tuple[int, float]]:
+        """The k most probable classes (None: all) of at least `threshold`, (index, probability), the most
+        probable first."""
+        return best(self._there(), k, threshold)
+
+    def top_of_heads(
+        self, heads: Mapping[str, int], k: int | None, threshold: float = 0.0
+    ) -> dict[str, list[tuple[int, float]]]:
+        """The same of each head by itself: indices are within the head."""
+        parts = np.split(self._there(), np.cumsum(list(heads.values()))[:-1])
+        return {head: best(part, k, threshold) for head, part in zip(heads, parts, strict=True)}
+
+    def top_actions(self, heads: Mapping[str, int], k: int) -> list[tuple[tuple[int, ...], float]]:
+        """The k most probable combinations of one class of each head, (indices, probability): the product
+        of its parts' probabilities (Damen et al. 2022, section 4.1)."""
+        found = [
+            ((), 1.0)
+        ]  # no combination of the best k holds a class beyond the best k of its head
+        for head in self.top_of_heads(heads, k).values():
+            every = [((*known, i), p * q) for known, p in found for i, q in head]
+            found = sorted(every, key=lambda item: -item[1])[:k]
+        return found
+
+    def _there(self) -> np.ndarray:
         if self.probabilities is None:
             raise ValueError(f"{self.path} has no probabilities: {self.error}")
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(int(i), float(self.probabilities[i])) for i in order]
+        return self.probabilities
+
+
+def best(probabilities: np.ndarray, k: int | None, threshold: float) -> list[tuple[int, float]]:
+    """[(index, probability)] of the k largest (None: all) from `threshold` on, the largest first."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(int(i), float(probabilities[i])) for i in order if probabilities[i] >= threshold]
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How files are read: frames, sizes, views; flow: a method of jaxvid/decode/flow.py, or "none"."""
+    """How videos are read: frames, sizes, views; flow: a method of jaxvid/decode/flow.py, or "none";
+    log_mel: what is heard of them; decode_short_side: what the decoder itself resizes to; transforms:
+    before resize and crops; box: x1, y1, x2, y2 as shares of the frame, for box_crop."""
 
     sampling: Sampling
     size: int
@@ -59,6 +93,45 @@ class Reading:
     flow: str = NO_FLOW
     decoder: str = "pyav"
     deadline_seconds: float = 30.0
+    log_mel: LogMel | None = None
+    decode_short_side: int | None = None
+    transforms: tuple[Mapping[str, Any], ...] = ()
+    box: tuple[float, ...] | None = None
+
+    def source(self, paths: Sequence[str]) -> ClipSource:
+        """What loads the clips of these files; in rows, as they are given."""
+        specs = (
+            *self.transforms,
+            {"name": "short_side_resize", "size": self.short_side},
+            {"name": CROPS[self.crops], "size": self.size},
+        )
+        extra = {} if self.box is None else {BOX: self.box}
+        records = tuple(VideoRecord(str(path), str(i), extra=extra) for i, path in enumerate(paths))
+        return ClipSource(
+            DatasetIndex(records, ()),
+            sampling=self.sampling,
+            size=self.size,
+            transforms=build_transforms(specs),
+            flow=self.flow,
+            log_mel=self.log_mel,
+            open_clip=FileOpener(self.decoder, self.decode_short_side),
+            deadline_seconds=self.deadline_seconds,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureReading:
+    """How files of features are read, for models that see those in place of videos."""
+
+    num_frames: int
+    feature_size: int
+    clips: int = 1
+    deadline_seconds: float = 30.0
+
+    def source(self, paths: Sequence[str]) -> FeatureFiles:
+        """What loads these files."""
+        how = dataclasses.asdict(self)
+        return FeatureFiles(tuple(map(str, paths)), **how)
 
 
 def reading(
@@ -69,11 +142,22 @@ def reading(
     flow: str = NO_FLOW,
     decoder: str = "pyav",
     deadline_seconds: float = 30.0,
-) -> Reading:
-    """As `info["preprocessing"]` of a checkpoint says; in clips × crops views, averaged.
+    box: Sequence[float] | None = None,
+) -> Reading | FeatureReading:
+    """As `info["preprocessing"]` of a checkpoint says; in clips × crops views, pooled. box: the part of the
+    picture that is looked at, x1, y1, x2, y2 as shares of it.
 
-    Raises ConfigError for preprocessing that lacks num_frames or size, or other crops than 1 or 3.
+    Raises ConfigError for preprocessing that lacks num_frames or size, other crops than 1 or 3, a model of
+    persons in boxes without a box, and what videos have for a model of features.
     """
+    if preprocessing.get("feature_size"):
+        if crops != 1 or flow != NO_FLOW or box:
+            raise ConfigError(
+                "the checkpoint sees features, and crops, flow and boxes are of videos: leave them out"
+            )
+        return FeatureReading(
+            preprocessing["num_frames"], preprocessing["feature_size"], clips, deadline_seconds
+        )
     if absent := [n for n in ("num_frames", "size") if preprocessing.get(n) is None]:
         raise ConfigError(f"the checkpoint does not say its {' and '.join(absent)}")
     if crops not in CROPS:
@@ -84,26 +168,63 @@ def reading(
         num_frames=preprocessing["num_frames"],
         stride_frames=preprocessing.get("stride_frames") or 1,
         clips=clips,
+        target_fps=preprocessing.get("target_fps"),
     )
-    short_side = preprocessing.get("short_side") or size
-    return Reading(sampling, size, short_side, crops, flow, decoder, deadline_seconds)
+    sound = preprocessing.get("audio")
+    return Reading(
+        sampling,
+        size,
+        preprocessing.get("short_side") or size,
+        crops,
+        flow,
+        decoder,
+        deadline_seconds,
+        LogMel(**sound) if sound else None,
+        preprocessing.get("decode_short_side"),
+        _transforms(preprocessing, box),
+        None if box is None else tuple(box),
+    )
+
+
+def _transforms(preprocessing: Mapping[str, Any], box) -> tuple[Mapping[str, Any], ...]:
+    specs = tuple(preprocessing.get("transforms") or ())
+    cuts = any(spec["name"] == "box_crop" for spec in specs)
+    if cuts and box is None:
+        raise ConfigError(
+            "the checkpoint was trained on parts of the picture (box_crop), such as one person: say which, "
+            "--box X1,Y1,X2,Y2 in shares of the picture from its left and top; 0,0,1,1 is all of it"
+        )
+    return specs if cuts or box is None else ({"name": "box_crop", "margin": 0.0}, *specs)
 
 
 def fixed_classes(
-    model: nn.Module, variables: Any, preprocessing: Mapping[str, Any], dtype=jnp.float32
+    model: nn.Module,
+    variables: Any,
+    preprocessing: Mapping[str, Any],
+    task: Mapping[str, Any] = ONE_LABEL,
+    dtype=jnp.float32,
 ) -> Classify:
-    """Batch of `predict` -> probabilities float32 (B, K), the mean over a clip's views."""
-    pixels = _pixels(preprocessing)
+    """Batch of `predict` -> probabilities float32 (B, K): of `info["task"]`'s kind, those of several heads
+    in a row, the views of a clip pooled as the task says. Raises ConfigError for a checkpoint of masked
+    pretraining, or one that does not tell its pixels."""
+    if task["kind"] == "masked":
+        raise ConfigError(
+            "the checkpoint was trained to fill in what is masked; fine-tune it first"
+        )
+    of_kind = scores(task["kind"], tuple(task["heads"].values()))
+    pool = POOLING[task["pooling"]]
+    pixels = None if preprocessing.get("feature_size") else _pixels(preprocessing)
 
     @jax.jit
     def run(variables, arrays):
-        inputs = {VIDEO: normalise(to_float(fold(arrays[VIDEO])), pixels, dtype)}
-        if FLOW in arrays:
-            inputs[FLOW] = normalise_flow(fold(arrays[FLOW]), dtype)
+        inputs = other_inputs(arrays, None, dtype)
+        if VIDEO in arrays:
+            inputs[VIDEO] = normalise(to_float(fold(arrays[VIDEO])), pixels, dtype)
         logits = model.apply(variables, inputs, train=False)["logits"]
-        return mean_probabilities(logits, arrays[VIDEO].shape[1])
+        return pool(of_kind(logits), next(iter(arrays.values())).shape[1])
 
-    return lambda batch: run(variables, {n: batch[n] for n in (VIDEO, FLOW) if n in batch})
+    seen = (VIDEO, FLOW, AUDIO, FEATURES)
+    return lambda batch: run(variables, {n: batch[n] for n in seen if n in batch})
 
 
 def named_classes(
@@ -126,7 +247,7 @@ def named_classes(
 def predict(
     classify: Classify,
     paths: Sequence[str],
-    how: Reading,
+    how: Reading | FeatureReading,
     *,
     batch_size: int = 4,
     threads: int | None = None,
@@ -139,7 +260,7 @@ def predict(
     """
     if not paths:
         raise ConfigError("there are no videos to predict")
-    source = _Videos(paths, how)
+    source = _Forgiving(how.source(paths))
     size = max(1, min(batch_size, len(paths)))
     batches = evaluation_batches(source, batch_size=size, threads=threads)
     with tqdm.tqdm(
@@ -156,24 +277,11 @@ def predict(
             done = rows.stop
 
 
-class _Videos:
+class _Forgiving:
     """The source of the pipeline: clips without labels; what cannot be read is kept in `errors`."""
 
-    def __init__(self, paths: Sequence[str], how: Reading):
-        records = tuple(VideoRecord(str(path), str(i)) for i, path in enumerate(paths))
-        specs = (
-            {"name": "short_side_resize", "size": how.short_side},
-            {"name": CROPS[how.crops], "size": how.size},
-        )
-        self._clips = ClipSource(
-            DatasetIndex(records, ()),
-            sampling=how.sampling,
-            size=how.size,
-            transforms=build_transforms(specs),
-            flow=how.flow,
-            open_clip=FileOpener(how.decoder),
-            deadline_seconds=how.deadline_seconds,
-        )
+    def __init__(self, clips: ClipSource | FeatureFiles):
+        self._clips = clips
         self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:

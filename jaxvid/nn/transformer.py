@@ -22,6 +22,7 @@ from jaxvid.nn.attention import dot_product_attention
 from jaxvid.nn.drop import DropPath, check_rate
 from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit, Initializer
 from jaxvid.nn.norm import LayerNorm
+from jaxvid.nn.rows import keep_rows
 
 BIASED = {"none": (), "qv": ("query", "value"), "all": ("query", "key", "value")}
 MOST_COSINE_SCALE = 4.6052  # log 100, as published models round it
@@ -218,7 +219,7 @@ class Stack(nn.Module):
         """(block, x, *rate) -> x, computed again for the gradient if asked for."""
 
         def layer(block, x, *rate):
-            return block(x, *fixed_rate, *rate, train=train)
+            return keep_rows(block(keep_rows(x), *fixed_rate, *rate, train=train))
 
         return nn.remat(layer, prevent_cse=not self.scan_layers) if self.remat else layer
 

@@ -102,7 +102,7 @@ def for_classification(
                     fill=erasing_fill,
                 )
             inputs[VIDEO] = video
-        inputs |= _others(batch, flips, dtype)
+        inputs |= other_inputs(batch, flips, dtype)
         views = jax.tree.leaves(inputs)[0].shape[0] // batch[MASK].shape[0]
         target, counted = _targets(batch, num_classes, label_smoothing, multilabel, heads)
         target = repeat(target, views)
@@ -209,8 +209,8 @@ class _Look:
         return video
 
 
-def _others(batch: Mapping, flips: jax.Array | None, dtype) -> dict:
-    """What there is besides the video, its views folded. Colours, blur and erasing are the camera's:
+def other_inputs(batch: Mapping, flips: jax.Array | None, dtype) -> dict:
+    """What there is besides the video, its views folded; flips: bool (B·V,), or None. Colours, blur and erasing are the camera's:
     they leave the motion and the sound as they are."""
     others = {}
     if FLOW in batch:

@@ -42,11 +42,6 @@ def max_over_views(array: jax.Array, views: int) -> jax.Array:
 POOLING = {"mean": mean_over_views, "max": max_over_views}
 
 
-def mean_probabilities(logits: jax.Array, views: int) -> jax.Array:
-    """(B·V, K) logits -> float32 (B, K): the softmax of each view, averaged over a clip's views."""
-    return mean_over_views(jax.nn.softmax(logits.astype(jnp.float32), axis=-1), views)
-
-
 def each_frame(change: Callable[[jax.Array], jax.Array], video: jax.Array) -> jax.Array:
     """`change` of (N·T, 1, …), where every frame is a clip of its own, as (N, T, …).
 

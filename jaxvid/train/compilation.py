@@ -6,7 +6,9 @@ from typing import Self
 
 import jax
 
-_COMPILED = "/jax/core/compile/backend_compile_duration"  # also of programs that come from the cache
+_COMPILED = (
+    "/jax/core/compile/backend_compile_duration"  # also of programs that come from the cache
+)
 _FROM_CACHE = "/jax/compilation_cache/cache_hits"
 
 

@@ -149,6 +149,7 @@ class Loop:
         if evaluating and not self._owes_evaluation:
             numbers = self._evaluate(step, state)
         self.watchdog.phase("saving", step)
+        self.writer.flush()
         self.checkpoints.save(step, state, self._extra(), numbers)
         self.clock.resume()
         if stopping and not last:

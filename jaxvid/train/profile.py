@@ -1,11 +1,16 @@
 """A profile of a few steps, for TensorBoard: what host and devices do when, and for how long."""
 
 import logging
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
+
+from jaxvid.core.places import is_remote, storage_errors
 
 log = logging.getLogger("jaxvid")
 
@@ -18,7 +23,8 @@ class Profile:
     """
 
     def __init__(self, folder: str | PathLike = "", *, start: int = 0, count: int = 0):
-        self._folder = str(folder)
+        self._folder = folder
+        self._local = Path(folder) if not is_remote(folder) else None
         self._steps = range(start, start + count)
         self._began: int | None = None
 
@@ -27,7 +33,8 @@ class Profile:
         if number not in self._steps:
             return nullcontext()
         if self._began is None:
-            jax.profiler.start_trace(self._folder)
+            self._local = self._local or Path(tempfile.mkdtemp())  # the tracer writes to disks only
+            jax.profiler.start_trace(self._local)
             self._began = number
         return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
@@ -45,5 +52,15 @@ class Profile:
     def _end(self, last: int | None) -> None:
         began, self._began = self._began, None
         jax.profiler.stop_trace()
+        if is_remote(self._folder):
+            _copy(self._local, epath.Path(self._folder))
         steps = f"steps {began} to {last}" if last else f"the steps from {began} on"
         log.info("profile of %s: tensorboard --logdir %s (needs xprof)", steps, self._folder)
+
+
+def _copy(folder: Path, target: epath.Path) -> None:
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        there = target / file.relative_to(folder).as_posix()
+        with storage_errors(there):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(file.read_bytes())

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvid.metrics.sums import add
+from jaxvid.nn.rows import rows_divided
 from jaxvid.train.state import TrainState
 
 
@@ -26,19 +27,22 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    rows: jax.sharding.Sharding | None = None,
 ) -> Callable:
     """-> train_step(state, batch) -> (state, {name: (sum, weight)}).
 
     The loss is sum / weight over the whole global batch, however it is accumulated in `accumulate`
     parts. A step whose loss or gradient is not finite leaves everything but `step` as it was, and
-    says so in "nonfinite" (sum 1.0).
+    says so in "nonfinite" (sum 1.0). rows: how a batch is divided over devices, which activations keep
+    to (nn/rows.py); None leaves that to the compiler.
     """
 
     def sums_of(params, batch_stats, rng, batch):
         prepare_rng, apply_rng = jax.random.split(rng)
         inputs, targets = prepare(prepare_rng, batch)
         variables = {"params": params, "batch_stats": batch_stats}
-        outputs, batch_stats = apply(variables, inputs, apply_rng)
+        with rows_divided(rows):
+            outputs, batch_stats = apply(variables, inputs, apply_rng)
         sums = objective(outputs, targets)
         return sums["loss"][0], (sums, batch_stats)
 

@@ -20,7 +20,7 @@ class Watchdog:
 
     host: this host in words. A phase is too long after `first_seconds` when it is the first of its
     kind (it compiles, opens files), later after `factor` times the longest one so far, and in any
-    case not before `least_seconds`. It is said again each time it has lasted twice as long.
+    case not before `least_seconds` (0: never). It is said again each time it has lasted twice as long.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="jaxvid-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._least:
+            self._thread.start()
         return self
 
     def __exit__(self, *exc) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._least:
+            self._thread.join()
 
     def phase(self, kind: str, step: int) -> None:
         """From now on this host does `kind` ("waiting for data", "saving", …) for that step."""
@@ -66,7 +68,8 @@ class Watchdog:
         kind, step, since = phase
         seconds = self._now() - since
         longest = self._longest.get(kind)
-        limit = self._first if longest is None else max(self._factor * longest, self._least)
+        expected = self._first if longest is None else self._factor * longest
+        limit = max(expected, self._least)
         if seconds < max(limit, 2 * said):
             return
         self._said = seconds

@@ -13,8 +13,10 @@ from pathlib import Path
 import jax
 import tqdm
 
+from jaxvid.core.appending import GrowingFile
 from jaxvid.core.errors import CheckpointError, ConfigError
 from jaxvid.core.files import write_json
+from jaxvid.core.places import Place, is_remote, storage_errors
 
 log = logging.getLogger("jaxvid")
 
@@ -27,6 +29,7 @@ _MAY_CHANGE = (
     "run.tensorboard",
     "run.nonfinite_limit",
     "run.compilation_cache",
+    "run.watchdog_seconds",
     "run.deterministic",
     "run.profile_steps",
     "data.root",
@@ -54,7 +57,7 @@ _PACKAGES = (
 )
 
 
-def open_for_training(workdir: Path, config: dict, difference: Callable) -> None:
+def open_for_training(workdir: Place, config: dict, difference: Callable) -> None:
     """Makes the folder, or checks that it belongs to this recipe; writes config.json, environment.json.
 
     `difference(old, new)` lists changed fields. A run that never came to a checkpoint has nothing to
@@ -62,10 +65,11 @@ def open_for_training(workdir: Path, config: dict, difference: Callable) -> None
     cannot be written.
     """
     path = workdir / "config.json"
-    if path.exists() and any((workdir / "checkpoints").glob("[0-9]*")):
-        refuse_another_recipe(workdir, config, difference)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        with storage_errors(workdir):
+            begun = path.exists() and any((workdir / "checkpoints").glob("[0-9]*"))
+        if begun:
+            refuse_another_recipe(workdir, config, difference)
         write_json(path, config)
         write_json(workdir / "environment.json", environment())
     except OSError as error:
@@ -78,7 +82,7 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def refuse_another_recipe(workdir: Path, config: dict, difference: Callable) -> None:
+def refuse_another_recipe(workdir: Place, config: dict, difference: Callable) -> None:
     """Raises CheckpointError when the workdir's config differs in more than may change."""
     path = workdir / "config.json"
     if not path.exists():
@@ -100,12 +104,12 @@ def _may_change(field: str) -> bool:
     return any(field == f or (f.endswith("*") and field.startswith(f[:-1])) for f in _MAY_CHANGE)
 
 
-def write_classes(workdir: Path, class_names: Sequence[str]) -> None:
+def write_classes(workdir: Place, class_names: Sequence[str]) -> None:
     """classes.json: {"0": name, …}"""
     write_json(workdir / "classes.json", {str(i): name for i, name in enumerate(class_names)})
 
 
-def write_task(workdir: Path, kind: str, heads: Mapping[str, int], feature_size: int) -> None:
+def write_task(workdir: Place, kind: str, heads: Mapping[str, int], feature_size: int) -> None:
     """task.json: what a prediction has to know beside the classes and the config. kind: "classify",
     "multilabel", "multihead", "masked"; heads: {head: its number of classes}, the classes of classes.json in a
     row; feature_size: the numbers of a row of features, 0 where videos were seen."""
@@ -160,7 +164,27 @@ class _BarHandler(logging.StreamHandler):
         tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
-def start_logging(workdir: Path | None, *, main: bool) -> None:
+class _FileHandler(logging.Handler):
+    """Appends to a file; what may be the last words is in a bucket at once."""
+
+    def __init__(self, file: GrowingFile):
+        super().__init__()
+        self._file = file
+
+    def emit(self, record):
+        try:
+            self._file.add(self.format(record) + "\n")
+            if record.levelno >= logging.WARNING:
+                self._file.flush()
+        except OSError:  # said on stderr, and the run goes on
+            self.handleError(record)
+
+    def close(self):
+        self._file.flush()
+        super().close()
+
+
+def start_logging(workdir: Place | None, *, main: bool) -> None:
     """jaxvid's log to stderr and, on the main host, to workdir/log.txt (appended)."""
     logger = logging.getLogger("jaxvid")
     logger.setLevel(logging.INFO if main else logging.WARNING)
@@ -168,10 +192,12 @@ def start_logging(workdir: Path | None, *, main: bool) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain talk to their own makers
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
+        handler.close()
     handlers: list[logging.Handler] = [_BarHandler()]
     if workdir is not None and main:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(workdir / "log.txt"))
+        if not is_remote(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+        handlers.append(_FileHandler(GrowingFile(workdir / "log.txt")))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)

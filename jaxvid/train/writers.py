@@ -4,12 +4,12 @@ import json
 import logging
 import math
 import sys
-from pathlib import Path
 
 import tqdm
 from tensorboardX import SummaryWriter
 
-from jaxvid.core.files import write_atomically
+from jaxvid.core.appending import GrowingFile
+from jaxvid.core.places import Place
 
 log = logging.getLogger("jaxvid")
 
@@ -21,34 +21,38 @@ class MetricsWriter:
     that each step stands in the file once. Non-finite numbers are written as null.
     """
 
-    def __init__(self, workdir: Path, *, tensorboard: bool = True, enabled: bool = True):
-        self._path = Path(workdir) / "metrics.jsonl"
+    def __init__(self, workdir: Place, *, tensorboard: bool = True, enabled: bool = True):
+        self._file = GrowingFile(workdir / "metrics.jsonl")
         self._enabled = enabled
         self._board = None
         if enabled and tensorboard:
-            self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), flush_secs=30)
+            self._board = SummaryWriter(str(workdir / "tensorboard"), flush_secs=30)
 
     def drop_after(self, step: int) -> None:
         """Keeps only whole lines of steps <= `step`."""
-        if not self._enabled or not self._path.exists():
-            return
-        kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
-        write_atomically(self._path, "".join(line + "\n" for line in kept).encode())
+        text = self._file.read() if self._enabled else ""
+        if text:
+            kept = [line for line in text.splitlines() if _step_of(line) <= step]
+            self._file.replace("".join(line + "\n" for line in kept))
 
     def write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         """One line {"step", "split", **numbers}."""
         if not self._enabled:
             return
         clean = {k: (float(v) if math.isfinite(v) else None) for k, v in numbers.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "split": split, **clean}) + "\n")
+        self._file.add(json.dumps({"step": step, "split": split, **clean}) + "\n")
         if self._board:
             for name, value in clean.items():
                 if value is not None:
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
+    def flush(self) -> None:
+        """Until here a run can go on: what was written so far is in the file, also in a bucket."""
+        self._file.flush()
+
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Flushes the file and TensorBoard."""
+        self._file.flush()
         if self._board:
             self._board.close()
 

@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import shutil
@@ -190,3 +191,42 @@ def test_a_disk_that_fills_up_while_saving_loses_nothing(tmp_path):
         assert checkpoints.steps() == [1]
         noise = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
         np.testing.assert_array_equal(checkpoints.restore_weights(1)["params"]["w"], noise)
+
+
+@pytest.mark.parametrize("reader", ["restore", "restore_weights"])
+def test_a_flipped_byte_is_an_error_and_not_other_weights(tmp_path, reader):
+    noise = np.random.default_rng(0).normal(size=(200, 300)).astype(np.float32)
+    saved = state(1).replace(params={"a": {"kernel": jnp.asarray(noise)}})
+    with Checkpoints(tmp_path) as checkpoints:
+        for i in (1, 2, 3):
+            checkpoints.save(i, saved, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+        files = [p for p in (tmp_path / "3").rglob("*") if p.is_file()]
+        victim = max(files, key=lambda p: p.stat().st_size)
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+        arguments = (3, abstract(saved)) if reader == "restore" else (3,)
+        with pytest.raises(CheckpointError, match=r"3 cannot be read.*does not hold what") as error:
+            getattr(checkpoints, reader)(*arguments)
+        assert victim.name in str(error.value) and "there are [2]" in str(error.value)
+        restored, _ = checkpoints.restore(2, abstract(saved))
+    np.testing.assert_array_equal(restored.params["a"]["kernel"], noise)
+
+
+def test_a_checkpoint_without_checksums_is_read_as_it_is(filled):
+    (filled / "5" / "checksums.json").unlink()
+    with Checkpoints(filled, read_only=True) as checkpoints:
+        restored, _ = checkpoints.restore(5, abstract(state(0)))
+    jax.tree.map(np.testing.assert_array_equal, restored, state(5))
+
+
+def test_every_checkpoint_has_checksums_of_its_own_files(filled):
+    for folder in filled.iterdir():
+        table = json.loads((folder / "checksums.json").read_text())
+        files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        later = {"checksums.json", "_CHECKPOINT_METADATA", "commit_success.txt"}
+        assert {"state/manifest.ocdbt", "extra/metadata"} <= set(table) and files - set(
+            table
+        ) <= later

@@ -62,6 +62,18 @@ def test_folder_to_the_original_repositorys_file_and_back(export, tmp_path):
     same_weights(path, variables, arch="videomae/finetune", config=config)
 
 
+@pytest.mark.torch
+def test_a_model_that_no_repository_has_keeps_its_own_keys(tmp_path, capsys):
+    pytest.importorskip("torch")
+    model = pretrained.create_model("feature_head", variant="test", num_classes=2)
+    shapes = model_tree.variable_shapes(model, (4, 7))
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    told = {"num_frames": 4, "feature_size": 7}
+    saving.save_pretrained(tmp_path / "export", model, variables, {"preprocessing": told})
+    assert convert.run([str(tmp_path / "export"), str(tmp_path / "head.pth")]) == 0
+    assert "keys of jaxvid" in capsys.readouterr().out
+
+
 def test_a_fresh_head_is_listed(export, tmp_path, capsys):
     argv = [str(export[0]), str(tmp_path / "seven"), "--num-classes", "7"]
     assert convert.run(argv) == 0

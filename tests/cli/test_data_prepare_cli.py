@@ -75,6 +75,21 @@ def test_sound_is_kept_when_the_recipe_hears(run, root, tmp_path):
     assert code == 0 and json.loads(out)["settings"]["audio_rate"] == 16000
 
 
+def test_flow_is_kept_when_asked_for(run, root, tmp_path):
+    pytest.importorskip("cv2", reason="optical flow needs the extra: pip install -e '.[flow]'")
+    store = tmp_path / "store"
+    words = ("prepare", root, "--store", store, "--short-side", 24, "--flow", "dis", "--json")
+    code, out, _ = run(*words)
+    told = json.loads(out)
+    assert code == 0 and told["settings"]["flow"] == "dis" == Store(store).flow
+    assert 0.7 * told["bytes"] < told["estimated_bytes"] < 1.5 * told["bytes"]
+    path = root / "val" / "Fight" / "d.mp4"
+    with Store(store).open(VideoRecord(str(path), "d")) as clip:
+        assert clip.flow_at([9, 0]).shape == (2, 24, 36, 2)
+    code, _, err = run(*words[:-3])
+    assert code == 2 and "made with flow='dis', asked for was 'none'" in err
+
+
 def test_several_machines_share_the_work(run, root, tmp_path):
     words = ("prepare", root, "--store", tmp_path / "store", "--short-side", 24, "--json")
     found = [json.loads(run(*words, "--part", f"{n}/3")[1])["videos"] for n in (1, 2, 3)]

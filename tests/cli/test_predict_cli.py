@@ -105,6 +105,15 @@ def test_a_bad_file_is_reported_and_the_rest_done(folder, tmp_path, capsys, as_j
         ]
 
 
+def test_the_first_bad_file_ends_it_where_asked(folder, tmp_path, capsys):
+    asked = [FILES[0], str(tmp_path / "absent.mp4"), FILES[2]]
+    options = ["--on-error", "raise", "--batch-size", "1"]
+    assert predict.run([*asked, "--checkpoint", folder, *options]) == 1
+    out, err = capsys.readouterr()
+    assert [line for line in out.splitlines() if not line.startswith(" ")] == asked[:1]
+    assert "absent.mp4" in err
+
+
 def test_views_are_averaged(folder, capsys):
     command = [FILES[0], "--checkpoint", folder, "--json"]
     found = []
@@ -168,10 +177,60 @@ def test_a_model_of_flow_asks_how(tmp_path, capsys):
     assert [p["probability"] for p in entry["predictions"]] == [0.5, 0.5]
 
 
-def test_numbers_below_one(folder, capsys):
+def test_an_export_of_several_labels_a_clip(folder, tmp_path, capsys):
+    task = {"kind": "multilabel", "heads": {}, "pooling": "max"}
+    several = export(tmp_path / "several", task=task)
+    command = [FILES[0], "--checkpoint", several]
+    assert predict.run([*command, "--json"]) == 0
+    found = {
+        p["index"]: p["probability"] for p in json.loads(capsys.readouterr().out)[0]["predictions"]
+    }
+    odds = {i: p / (1 - p) for i, p in found.items()}  # of sigmoids as those of the softmax's parts
+    shares = np.array([odds[i] for i in range(3)]) / sum(odds.values())
+    np.testing.assert_allclose(shares, by_hand(folder, FILES[0]), atol=1e-4)
+    best, *_, worst = sorted(found.values(), reverse=True)
+    for threshold, count in ((worst, 3), (best, 1), (1.0, 0)):
+        assert predict.run([*command, "--threshold", repr(threshold)]) == 0
+        lines = capsys.readouterr().out.splitlines()[1:]
+        assert len(lines) == max(1, count)
+    assert lines == ["  nothing of 100.0% or more"]
+    assert predict.run([*command, "--threshold", repr(worst), "--top-k", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_an_export_of_two_heads(tmp_path, capsys):
+    task = {"kind": "multihead", "heads": {"verb": 2, "noun": 1}, "pooling": "mean"}
+    path = export(tmp_path / "heads", task=task, class_names=["cut", "wash", "tap"])
+    assert predict.run([FILES[0], "--checkpoint", path, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    verbs = {p["label"]: p["probability"] for p in entry["heads"]["verb"]}
+    assert set(verbs) == {"cut", "wash"} and sum(verbs.values()) == pytest.approx(1, abs=1e-5)
+    (tap,) = entry["heads"]["noun"]
+    assert (tap["label"], tap["index"]) == ("tap", 0)
+    assert tap["probability"] == pytest.approx(1, abs=1e-5)
+    assert [a["labels"] for a in entry["actions"]] == [
+        {"verb": p["label"], "noun": "tap"} for p in entry["heads"]["verb"]
+    ]
+    assert entry["actions"][1]["indices"]["verb"] == entry["heads"]["verb"][1]["index"]
+    assert predict.run([FILES[0], "--checkpoint", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[1], lines[4], lines[6]] == [" verb", " noun", " action"]
+    assert lines[-1].endswith("%  " + min(verbs, key=verbs.get) + " · tap")
+
+
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        (["--top-k", "0"], "0 is below 1"),
+        (["--box", "0.5,0,0.2,1"], "0.5,0,0.2,1 is no part of the picture: expected shares"),
+        (["--box", "1,2"], "argument --box: invalid"),
+        (["--threshold", "50"], "50 is no probability: expected 0 to 1"),
+    ],
+)
+def test_numbers_that_cannot_be(folder, capsys, option, words):
     with pytest.raises(SystemExit):
-        predict.run([FILES[0], "--checkpoint", folder, "--top-k", "0"])
-    assert "0 is below 1" in capsys.readouterr().err
+        predict.run([FILES[0], "--checkpoint", folder, *option])
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_class_names_come_in_the_order_of_their_numbers():
         hf_folder.class_names({"id2label": {"0": "a", "2": "b"}})
 
 
+def test_several_labels_a_clip_are_said_as_transformers_says_it():
+    several = {"problem_type": "multi_label_classification"}
+    assert hf_folder.task(several) == {"kind": "multilabel", "heads": {}, "pooling": "mean"}
+    assert hf_folder.task({"problem_type": "single_label_classification"}) is None
+    assert hf_folder.task({}) is None
+
+
 def test_the_number_of_labels_is_found_as_transformers_finds_it():
     assert hf_folder.num_labels({"num_labels": 7, "id2label": {"0": "a"}}) == 7
     assert hf_folder.num_labels({"id2label": {str(i): "x" for i in range(5)}}) == 5

@@ -34,6 +34,9 @@ def test_the_config_of_hugging_face_has_the_class_names():
     assert config["architectures"] == ["VideoMAEForVideoClassification"]
     assert config["model_type"] == "videomae" and "num_labels" not in config
     assert writing.hf_config(made, "hf/videomae", None)["id2label"]["1"] == "LABEL_1"
+    assert "problem_type" not in config
+    several = writing.hf_config(made, "hf/videomae", None, {"kind": "multilabel"})
+    assert several["problem_type"] == "multi_label_classification"
     with pytest.raises(ConfigError, match="info has 3 class_names, the model 2 classes"):
         writing.hf_config(made, "hf/videomae", ["a", "b", "c"])
     assert (

@@ -159,3 +159,11 @@ def test_a_metric_that_no_evaluation_gives_is_named_before_training():
         UnknownNameError, match="eval.metric of a multilabel training 'map'.*Known: GAP.*mAP"
     ):
         by_kind.check_metric("multilabel", "map")
+
+
+def test_whether_any_clip_has_a_label_of_every_head():
+    some, none = np.array([[3], [-1]]), np.array([[-1], [2]])
+    assert by_kind.any_label({"label": some})
+    assert not by_kind.any_label({"label": none[:1]})
+    assert not by_kind.any_label({"label_verb": some, "label_noun": none})
+    assert not by_kind.any_label({"label": some[:0]})

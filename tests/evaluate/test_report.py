@@ -49,6 +49,19 @@ def test_the_folder_of_an_evaluation(tmp_path):
         assert image.format == "PNG" and min(image.size) > 300
 
 
+def test_numbers_without_the_clips_that_stand_in_training_too():
+    result, _, _ = case()
+    without = {
+        "duplicates": [{"path": "a", "of": "b"}],
+        "metrics_without_duplicates": {"top1": 0.25},
+    }
+    shown = report.summary(result | without)
+    assert "without the 1 clips that stand in training too:" in shown and "0.2500" in shown
+    assert "no clip is left without the 1" in report.summary(
+        result | without | {"metrics_without_duplicates": {}}
+    )
+
+
 def test_predictions_are_those_of_the_rows(tmp_path):
     result, index, rows = case()
     report.write_evaluation(tmp_path, result, index=index, rows=rows)

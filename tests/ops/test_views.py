@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,13 +17,6 @@ def test_repeat_follows_fold():
     labels = jnp.array([[5], [7]])
     assert views.repeat(labels, 3).ravel().tolist() == [5, 5, 5, 7, 7, 7]
     assert views.repeat(jnp.array([True, False]), 2).tolist() == [True, True, False, False]
-
-
-def test_probabilities_are_averaged_not_logits():
-    logits = jnp.log(jnp.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5], [0.5, 0.5]]))
-    got = jax.jit(views.mean_probabilities, static_argnums=1)(logits.astype(jnp.float32), 2)
-    np.testing.assert_allclose(got, [[0.6, 0.4], [0.5, 0.5]], atol=1e-6)
-    assert views.mean_probabilities(logits.astype(jnp.bfloat16), 2).dtype == jnp.float32
 
 
 def test_mean_over_views():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxvid.core import appending
 from jaxvid.core.errors import CheckpointError, DataError, NonFiniteLossError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
@@ -195,3 +196,16 @@ def test_the_watchdog_is_told_what_the_loop_does(tmp_path):
     make(tmp_path, steps=2, evaluators=evaluators, watchdog=Dog()).run(0, 0)
     waits = [(kind, i) for i in (1, 2) for kind in ("waiting for data", "waiting for the devices")]
     assert told == [*waits, ("evaluating", 2), ("saving", 2)]
+
+
+def test_what_a_run_goes_on_from_is_in_the_files_of_a_bucket_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(appending, "is_remote", lambda path: True)
+    found = {}
+
+    class Looking(Saved):
+        def save(self, step, *rest):
+            super().save(step, *rest)
+            found[step] = [s for s, _ in written(tmp_path)]
+
+    make(tmp_path, steps=8, log_every=1, save_every=4, saved=Looking()).run(0, 0)
+    assert found == {4: [1, 2, 3, 4], 8: [1, 2, 3, 4, 5, 6, 7, 8]}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxvid.train import profile as module
 from jaxvid.train.profile import Profile
 
 STEP = jax.jit(lambda x: x @ x)
@@ -56,3 +57,14 @@ def test_nothing_is_traced_unless_asked(tmp_path):
     run(profile, (0, 1, 2))
     profile.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_into_a_bucket_it_is_copied_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "is_remote", lambda path: True)
+    traced = []
+    start = jax.profiler.start_trace
+    monkeypatch.setattr(
+        module.jax.profiler, "start_trace", lambda folder: (traced.append(folder), start(folder))
+    )
+    run(Profile(tmp_path / "bucket", start=1, count=1), (1,))
+    assert len(traces(tmp_path / "bucket")) == 1 and tmp_path not in traced[0].parents

@@ -84,3 +84,18 @@ def test_watches_by_itself_and_ends_with_its_block(caplog):
             time.sleep(0.01)
     assert "waiting for the devices (step 7)" in warnings(caplog)[0]
     assert "jaxvid-watchdog" not in [t.name for t in threading.enumerate()]
+
+
+def test_nobody_watches_when_it_is_off(caplog):
+    with Watchdog(first_seconds=0.0, least_seconds=0.0) as dog:
+        dog.phase("saving", 1)
+        assert "jaxvid-watchdog" not in [t.name for t in threading.enumerate()]
+    assert warnings(caplog) == []
+
+
+def test_the_least_holds_for_the_first_of_a_kind_too(caplog):
+    now, dog = make(first_seconds=1.0, least_seconds=50.0)
+    dog.phase("saving", 1)
+    now.seconds = 49
+    dog.check()
+    assert warnings(caplog) == []

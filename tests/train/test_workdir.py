@@ -1,8 +1,10 @@
 import json
+import logging
 
 import pytest
 
 from jaxvid.config import difference
+from jaxvid.core import appending
 from jaxvid.core.errors import CheckpointError, ConfigError
 from jaxvid.train import workdir as folder
 
@@ -48,3 +50,42 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
 def test_classes(tmp_path):
     folder.write_classes(tmp_path, ("NonFight", "Fight"))
     assert json.loads((tmp_path / "classes.json").read_text()) == {"0": "NonFight", "1": "Fight"}
+
+
+def test_what_a_prediction_has_to_know(tmp_path):
+    folder.write_task(tmp_path, "multihead", {"verb": 2, "noun": 3}, 0)
+    told = json.loads((tmp_path / "task.json").read_text())
+    assert told == {"kind": "multihead", "heads": {"verb": 2, "noun": 3}, "feature_size": 0}
+    assert list(told["heads"]) == ["verb", "noun"]  # in the order of the classes
+
+
+def test_the_log_of_a_bucket_is_there_once_a_warning_was_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(appending, "is_remote", lambda path: True)
+    (tmp_path / "log.txt").write_text("of the first start\n")
+    log = logging.getLogger("jaxvid")
+    kept = log.propagate, log.level
+    try:
+        folder.start_logging(tmp_path, main=True)
+        log.info("quiet")
+        assert (tmp_path / "log.txt").read_text() == "of the first start\n"
+        log.warning("aloud")
+        assert "quiet" in (tmp_path / "log.txt").read_text()
+        log.info("last words")
+        folder.start_logging(None, main=True)  # closes it
+        first, quiet, aloud, last = (tmp_path / "log.txt").read_text().splitlines()
+        assert first == "of the first start" and aloud.endswith("aloud")
+        assert quiet.endswith("quiet") and last.endswith("last words")
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+        log.propagate = kept[0]
+        log.setLevel(kept[1])
+
+
+def test_a_bucket_that_cannot_be_reached(tmp_path, monkeypatch):
+    class Unreachable(type(tmp_path)):
+        def exists(self):
+            raise RuntimeError("no credentials\nand a long story")
+
+    with pytest.raises(ConfigError, match=r"cannot be written \(.*RuntimeError: no credentials\);"):
+        folder.open_for_training(Unreachable(tmp_path / "run"), CONFIG, difference)

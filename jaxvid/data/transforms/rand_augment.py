@@ -5,7 +5,7 @@
 
 import dataclasses
 import re
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import grain
 import numpy as np
@@ -76,6 +76,7 @@ class RandAugment(grain.transforms.RandomMap):
     policy: str = "rand-m7-n4-mstd0.5-inc1"
     filter: str = "bicubic"
     per_frame: bool = False
+    changes_look: ClassVar[bool] = True  # more than place and size: not for flow from a store
 
     def __post_init__(self):
         parse(self.policy)
