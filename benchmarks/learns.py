@@ -20,6 +20,7 @@ import jax
 
 from jaxvid import build, config
 from jaxvid.core import lookup
+from jaxvid.core.batch import VIDEO
 from jaxvid.evaluate.report import format_table
 
 RECIPE = "configs/quickstart.py"
@@ -33,14 +34,14 @@ BLIND_AT_MOST, TEMPORAL_AT_LEAST = 0.58, 0.85
 
 
 def classifiers() -> list[str]:
-    """All models that have classes, and those of WITH_FIELDS."""
+    """All models that tell classes of videos, and those of WITH_FIELDS."""
 
-    def has_classes(name):
-        return {"num_classes", "class_texts"} & lookup.module(
-            "model", name
-        ).MODULE.__annotations__.keys()
+    def tells(name):
+        module = lookup.module("model", name)
+        classes = {"num_classes", "class_texts"} & module.MODULE.__annotations__.keys()
+        return classes and VIDEO in module.example_inputs()
 
-    return sorted([*WITH_FIELDS, *(name for name in lookup.names("model") if has_classes(name))])
+    return sorted([*WITH_FIELDS, *filter(tells, lookup.names("model"))])
 
 
 def words(name: str) -> tuple[str, list[str]]:

@@ -1,13 +1,15 @@
 """From a config to its data: records, what opens and loads them, and batches for training and evaluation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxvid.core import lookup
+from jaxvid.core.errors import DataError
 from jaxvid.core.record import DatasetIndex
-from jaxvid.data import balance
+from jaxvid.data import balance, store_index
 from jaxvid.data.feature_source import FeatureSource
 from jaxvid.data.memory import InMemory
 from jaxvid.data.pipeline import (
@@ -33,8 +35,38 @@ def root(c: ConfigDict) -> Path:
 
 
 def index(c: ConfigDict, split: str) -> DatasetIndex:
-    """The records of a split. Raises DataError when they are not there."""
-    return _module(c).load(root(c), split, **c.data.options.to_dict())
+    """The records of a split: of the set itself, or, on a machine that has not got it, those that
+    data.store was prepared with. Where the set is, it counts: its labels may have been mended since, and
+    the log says if they are others. Raises DataError when the records are not there."""
+    load, options = _module(c).load, c.data.options.to_dict()
+    if not c.data.store:
+        return load(root(c), split, **options)
+    store = Path(c.data.store).expanduser()
+    kept = {"split": split, "chosen": store_index.choices(load, options), "root": root(c)}
+    if not _files_are_here(c):
+        return store_index.read(store, dataset=c.data.dataset, **kept)
+    try:
+        records = load(root(c), split, **options)
+    except DataError as error:
+        if not store_index.holds(store, split, kept["chosen"]):
+            raise
+        raise DataError(
+            f"{error}\n{store} holds the records of {split!r} and would do, but {root(c)} is there: name a "
+            "data.root that is not"
+        ) from error
+    store_index.warn_if_changed(store, records, **kept)
+    return records
+
+
+def content_of(c: ConfigDict) -> Callable[[str], str | None] | None:
+    """Of a video's path, what tells its content from others', where that is not for the files to say."""
+    return None if _files_are_here(c) or not c.data.store else _store(c).content
+
+
+def _files_are_here(c: ConfigDict) -> bool:
+    """Whether the folder of the videos is there."""
+    videos = str(c.data.options.get("videos") or root(c)).partition("{split}")[0]
+    return Path(videos).expanduser().exists()
 
 
 def eval_batch_size(c: ConfigDict) -> int:
@@ -140,30 +172,35 @@ def _source(c: ConfigDict, records: DatasetIndex, specs, *, clips: int, **jitter
 
 
 def _opener(c: ConfigDict, records: DatasetIndex) -> OpenClip:
-    opener = _reading_opener(c, records)
+    reading = opener(c, records)
     if not c.data.in_memory:
-        return opener
+        return reading
     d = c.data
     frames = (d.dataset, str(root(c)), d.store, d.decoder, d.decode_short_side)
     where = (*frames, d.memory_gib)
     if where not in _memories:  # one memory for training and all evaluations, of one limit
         _memories.clear()
-        _memories[where] = InMemory(opener, limit_bytes=round(c.data.memory_gib * 2**30))
+        _memories[where] = InMemory(reading, limit_bytes=round(c.data.memory_gib * 2**30))
     return _memories[where]
 
 
 _memories: dict[tuple, InMemory] = {}
 
 
-def _reading_opener(c: ConfigDict, records: DatasetIndex) -> OpenClip:
+def opener(c: ConfigDict, records: DatasetIndex) -> OpenClip:
+    """What opens the videos of these records: the store, or the decoder of files."""
     short_side = c.data.decode_short_side or None
     if c.data.store:
-        opener = Store(Path(c.data.store).expanduser(), root=root(c))
-        opener.check(records, short_side=short_side)
-        return opener
+        store = _store(c)
+        store.check(records, short_side=short_side)
+        return store
     if hasattr(_module(c), "Opener"):  # a set whose videos are no files of their own
         return _module(c).Opener(short_side)
     return FileOpener(c.data.decoder, short_side)
+
+
+def _store(c: ConfigDict) -> Store:
+    return Store(Path(c.data.store).expanduser(), root=root(c))
 
 
 def _reading(c: ConfigDict) -> dict:

@@ -66,7 +66,9 @@ def default() -> ConfigDict:
     data.audio_rate = 16000  # samples a second
     data.audio_frames = 128
     data.audio_mels = 80
-    data.store = ""  # a folder made by `jaxvid data prepare`, read in place of the files
+    # A folder made by `jaxvid data prepare`, read in place of the videos; where data.root is not there, in
+    # place of the annotations too.
+    data.store = ""
     data.in_memory = False  # keep decoded videos in memory: for small sets
     data.memory_gib = 4.0  # at most so much of it a host
     data.decoder = "pyav"  # or "decord"

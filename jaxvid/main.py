@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a recipe, see configs/")
     p.add_argument(
-        "--workdir", help="where the run lies: a folder, or gs://… (default: runs/<recipe>)"
+        "--workdir", help="where the run lies: a folder, gs://… or s3://… (default: runs/<recipe>)"
     )
     p.add_argument("--mode", choices=("train", "eval", "compile"), default="train")
     p.add_argument("--json", action="store_true", help="of --mode compile: JSON instead of a table")

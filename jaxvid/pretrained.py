@@ -239,7 +239,11 @@ class _Start:
 def _start(checkpoint: Checkpoint, name: str, num_classes: int | None) -> _Start:
     """A checkpoint that shall become the model of that name, with so many classes."""
     start = _Start(
-        checkpoint.state, checkpoint.entries, {}, dict(checkpoint.arguments), checkpoint.clip
+        checkpoint.state,
+        checkpoint.entries,
+        checkpoint.fresh,
+        dict(checkpoint.arguments),
+        checkpoint.clip,
     )
     if name != checkpoint.model:
         start = _transferred(checkpoint, name)

@@ -294,7 +294,7 @@ def _without_duplicates(c: ConfigDict, setting: Setting, rows: dict | None) -> d
     one_split = c.data.val_split == c.data.train_split
     if rows is None or many or one_split or build_data.sees_features(c):
         return {}
-    copies = duplicates.copies(val, train)
+    copies = duplicates.copies(val, train, content_of=build_data.content_of(c))
     found = {row: copies[row] for row in rows[ROW].tolist() if row in copies}
     own = np.array([row not in found for row in rows[ROW].tolist()])
     if own.all():

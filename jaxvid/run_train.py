@@ -1,6 +1,5 @@
 """Training a recipe in a workdir, from its first step or from where its last checkpoint stands."""
 
-import hashlib
 import logging
 import os
 from pathlib import Path
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxvid import build, build_data, config, pretrained
 from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.core.places import Place, as_given, is_remote
-from jaxvid.core.record import DatasetIndex
+from jaxvid.data.fingerprint import fingerprint
 from jaxvid.evaluate.report import learning_curves
 from jaxvid.nn.attention import attention_path
 from jaxvid.run_eval import (
@@ -58,6 +57,13 @@ def train(c: ConfigDict, workdir: Place, command: str) -> str:
         size = build_data.feature_size(c, setting.train_index)
         folder.write_task(workdir, setting.task.kind, setting.train_index.heads, size)
     folder.start_logging(workdir, main=is_main())
+    try:
+        return _train(c, setting, workdir, command, clock)
+    finally:  # a bucket's log cannot be written any more when the interpreter ends
+        folder.start_logging(None, main=is_main())
+
+
+def _train(c: ConfigDict, setting: Setting, workdir: Place, command: str, clock: Clock) -> str:
     _say_setting(c, setting, workdir)
     with StopSignal() as stop, checkpoints_of(c, workdir) as checkpoints:
         loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop, clock)
@@ -127,7 +133,7 @@ def _make_loop(
             metric=c.eval.metric, mode=c.eval.mode, patience=c.eval.early_stop_patience
         ),
         evaluators=(ScheduledEvaluator(c, setting, workdir),),
-        fingerprint=_fingerprint(setting.train_index),
+        fingerprint=fingerprint(setting.train_index),
         log_every=c.run.log_every_steps,
         watchdog=Watchdog(goodbye.here(), least_seconds=c.run.watchdog_seconds),
         save_every=c.checkpoint.every_steps,
@@ -242,11 +248,6 @@ def _say_what_next(command: str, workdir: Place, early: EarlyStop) -> None:
     log.info(
         "                     … --config.data.dataset=folder --config.data.root=DIR --workdir NEW"
     )
-
-
-def _fingerprint(index: DatasetIndex) -> str:
-    text = "\n".join(f"{r.id} {r.labels} {r.start_seconds}" for r in index.records)
-    return f"{len(index)} clips, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def enable_compilation_cache() -> None:

@@ -23,7 +23,7 @@ _WHERE_SET = {  # name in the preprocessing: field of data
 
 
 def is_workdir(path: str | PathLike) -> bool:
-    """Whether training left its config and checkpoints here: in a folder, or gs://…"""
+    """Whether training left its config and checkpoints here: in a folder, gs://… or s3://…"""
     path = as_given(path, "checkpoint")
     return (path / "config.json").is_file() and (path / "checkpoints").is_dir()
 

@@ -14,11 +14,18 @@ NAME = "bucket"
 
 
 class Bucket:
-    """`objects` holds {name: (generation, content)}; `denied` makes every request fail."""
+    """gs://bucket. `objects` holds {name: (generation, content)}; `denied` makes every request fail.
+
+    Where the name of a new object holds `broken`, nobody answers and `reached` is set.
+    """
+
+    scheme = "gs"
 
     def __init__(self):
         self.objects: dict[str, tuple[int, bytes]] = {}
         self.denied = False
+        self.broken = ""
+        self.reached = threading.Event()
         self.lock = threading.Lock()
         self.generation = 0
         self.address = ""
@@ -36,6 +43,9 @@ class Bucket:
         }
 
     def put(self, name: str, content: bytes) -> dict:
+        if self.broken and self.broken in name:
+            self.reached.set()
+            raise ConnectionAbortedError(name)
         self.generation += 1
         self.objects[name] = (self.generation, content)
         return self.describe(name)
@@ -67,10 +77,9 @@ class Bucket:
 
 
 @contextlib.contextmanager
-def serve() -> Iterator[Bucket]:
-    """A bucket gs://bucket behind HTTP at `address`, until the block is left."""
-    bucket = Bucket()
-    handler = type("Handler", (_Handler,), {"bucket": bucket})
+def serve(bucket: Bucket, handler: type["Handler"]) -> Iterator[Bucket]:
+    """`bucket` behind HTTP at its `address`, until the block is left."""
+    handler = type("Handler", (handler,), {"bucket": bucket})
     server = _Server(("127.0.0.1", 0), handler)
     bucket.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -89,7 +98,9 @@ class _Server(ThreadingHTTPServer):
         """Clients that were killed or have closed their end are no error here."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Every kind of request, one at a time."""
+
     bucket: Bucket
     protocol_version = "HTTP/1.1"
 
@@ -106,10 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
         with self.bucket.lock:
             if self.bucket.denied:
-                return self._answer(403, {"error": {"code": 403, "message": "denied"}})
+                return self._refusal()
             return self._route(url.path, query, body)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
+
+    def _refusal(self):
+        return self._answer(403, {"error": {"code": 403, "message": "denied"}})
 
     def _chunk(self) -> bytes:
         size = int(self.rfile.readline(), 16)
@@ -146,10 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, self.bucket.describe(source))
         if query.get("ifGenerationNotMatch") == str(generation):
             return self._answer(304, b"")
-        return self._content(generation, content)
+        return self._content(content, {"x-goog-generation": str(generation)})
 
-    def _content(self, generation: int, content: bytes):
-        headers = {"x-goog-generation": str(generation)}
+    def _content(self, content: bytes, headers: dict):
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted is None:
             return self._answer(200, content, headers)
@@ -184,5 +197,5 @@ class _Handler(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if status not in (204, 304):
+        if status not in (204, 304) and self.command != "HEAD":
             self.wfile.write(content)

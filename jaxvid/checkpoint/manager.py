@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from jaxvid.checkpoint import checksums
+from jaxvid.checkpoint import checksums, s3
 from jaxvid.core.errors import CheckpointError
 from jaxvid.core.places import Place, is_remote, place
 from jaxvid.core.tree import flatten
@@ -29,7 +29,7 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 class Checkpoints:
     """The checkpoints under `folder`: the last `keep_last`, and the `keep_best` by `metric`.
 
-    folder: on this machine, or in a bucket (gs://…).
+    folder: on this machine, or in a bucket (gs://…, s3://…).
 
     metric: a name in the metrics given to `save`; mode "max" or "min". Checkpoints saved without
     metrics never count as best. Use as a context manager: closing waits for the last save.
@@ -65,6 +65,10 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
+        temporary = None  # the kind that Orbax chooses for disks and for gs://
+        if str(self.folder).startswith("s3://"):
+            s3.enable()
+            temporary = s3.TEMPORARY
         if not read_only and jax.process_index() == 0:
             self._clear_leftovers()
         options = ocp.CheckpointManagerOptions(
@@ -73,6 +77,7 @@ class Checkpoints:
             best_mode=mode,
             read_only=read_only,
             create=not read_only,
+            temporary_path_class=temporary,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)

@@ -146,7 +146,8 @@ def text(report: dict[str, Any]) -> str:
     """The report for people."""
     parts = report["milliseconds_a_clip"]
     total = sum(parts.values())
-    how = f"{report['threads']} threads" + (
+    threads = report["threads"]
+    how = f"{threads} thread{'s' * (threads != 1)}" + (
         f" in each of {report['workers']} processes" if report["workers"] else ""
     )
     lines = [

@@ -1,4 +1,5 @@
-"""Write the store that training reads fastest: every frame of a dataset as a JPEG, at random access."""
+"""Write the store that training reads fastest: every frame of a dataset as a JPEG, at random access,
+and which clips are of which split and class."""
 
 import argparse
 import dataclasses
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import jaxvid
 from jaxvid.cli import _data_arguments as arguments
+from jaxvid.core import lookup, sizes
 from jaxvid.core.errors import ConfigError, DataError
-from jaxvid.data import store_writer
-from jaxvid.data.split_loading import load_splits
+from jaxvid.core.record import DatasetIndex
+from jaxvid.data import store_index, store_writer
+from jaxvid.data.findings import ERROR, Finding
+from jaxvid.data.split_loading import lacks_files, load_splits
 from jaxvid.data.store_format import NO_FLOW, Settings
 from jaxvid.decode import jpeg
 from jaxvid.decode.flow import METHODS
@@ -24,11 +28,13 @@ EXAMPLES = """examples:
   jaxvid data prepare --config configs/videomae_rwf.py --config.data.store=stores/rwf2000
   jaxvid data prepare data/kinetics --store /shared/k400 --part 3/8     (the third of eight machines)
 
-Then train with --config.data.store=STORE: it takes the same frames as from the files, without them being
-there. Started again it goes on where it was, and adds what is new, failed or changed; Ctrl-C loses nothing.
+Then train with --config.data.store=STORE: it takes the same frames as from the files. On a machine that has
+only the store it also takes the records from there, of the splits and reader options prepared (--split,
+--option, or those of --config). Started again it goes on where it was, and adds what is new, failed or
+changed; Ctrl-C loses nothing.
 
-exit code: 0, 1 if a video cannot be decoded (the others are done) or it was interrupted, 2 if nothing
-could be started
+exit code: 0, 1 if a video or split cannot be read (the others are done) or it was interrupted, 2 if
+nothing could be started
 """
 
 
@@ -91,22 +97,27 @@ def _prepare(args: argparse.Namespace, chosen: arguments.Chosen) -> int:
     store, settings = _store(args, chosen), _settings(args, chosen)
     workers = args.workers or arguments.usable_cores()
     say = _quiet if args.json else print
-    mine = _videos(args, chosen)[args.part[0] - 1 :: args.part[1]]
+    _refuse_what_needs_no_store(chosen.dataset)
     store_writer.check(store, settings)
+    indices, findings = _splits(args, chosen)
+    mine = _videos(chosen, indices)[args.part[0] - 1 :: args.part[1]]
+    wrong = any(finding.level == ERROR for finding in findings)
     todo = store_writer.pending(store, mine, chosen.root, workers=workers)
     expected = store_writer.estimate(todo, settings, deadline_seconds=args.deadline_seconds)
     free = store_writer.check_space(store, expected)
     say(
-        f"{store}: {len(mine) - len(todo)} of {len(mine)} videos are there; the other {len(todo)} will "
-        f"take about {expected.bytes / 1e9:.2f} GB of {free / 1e9:.0f} GB free"
+        f"{store}: {len(mine) - len(todo)} of {len(mine)} videos are there{_to_come(expected, free)}"
     )
+    whole = {s: index for s, index in indices.items() if not lacks_files(s, findings)}
     report = {"store": str(store), "found": len(mine), "to_do": len(todo)}
+    report["splits"] = {split: len(index) for split, index in whole.items()}
     report |= {"estimated_bytes": expected.bytes, "settings": dataclasses.asdict(settings)}
     if args.dry_run:
-        return _told(args, report, 0)
+        return _told(args, report, int(wrong))
     if jpeg.CODEC != "simplejpeg":
         say(f"JPEGs by {jpeg.CODEC}; reading and writing is quicker with: pip install simplejpeg")
     store_writer.start(store, settings, {"jaxvid": jaxvid.__version__})
+    _keep_records(store, chosen, whole)
     done = store_writer.write(
         store,
         todo,
@@ -118,10 +129,15 @@ def _prepare(args: argparse.Namespace, chosen: arguments.Chosen) -> int:
     )
     for path, reason in done.failed.items():
         print(f"error: {path}: {reason}", file=sys.stderr)
-    ending = "interrupted: run it again to go on" if done.stopped else _next(store)
-    say(f"{done.videos} videos stored, {done.bytes / 1e9:.2f} GB; {ending}")
+    ending = "interrupted: run it again to go on" if done.stopped else _next(store, chosen)
+    kept = ", ".join(f"{split} ({len(index)} clips)" for split, index in whole.items())
+    added = (
+        f"{done.videos} videos stored, {sizes.in_words(done.bytes)}" if todo else "nothing to add"
+    )
+    say(f"{added}; records of {kept or 'no split'}")
+    say(ending)
     report |= dataclasses.asdict(done)
-    return _told(args, report, 1 if done.failed or done.stopped else 0)
+    return _told(args, report, int(bool(done.failed or done.stopped or wrong)))
 
 
 def _quiet(_: str) -> None:
@@ -134,8 +150,20 @@ def _told(args: argparse.Namespace, report: dict, code: int) -> int:
     return code
 
 
-def _next(store: Path) -> str:
-    return f"train with --config.data.store={shlex.quote(str(store))}"
+def _to_come(expected: store_writer.Estimate, free: int) -> str:
+    if not expected.videos:
+        return ""
+    needs, has = sizes.in_words(expected.bytes), sizes.in_words(free)
+    return f"; the other {expected.videos} will take about {needs} of {has} free"
+
+
+def _next(store: Path, chosen: arguments.Chosen) -> str:
+    words = {} if chosen.config else {"dataset": chosen.dataset, "root": chosen.root}
+    options = {f"options.{name}": value for name, value in chosen.options.items()}
+    words |= ({} if chosen.config else options) | {"store": store}
+    return "train with " + " ".join(
+        f"--config.data.{name}={shlex.quote(str(value))}" for name, value in words.items()
+    )
 
 
 def _store(args: argparse.Namespace, chosen: arguments.Chosen) -> Path:
@@ -166,14 +194,48 @@ def _settings(args: argparse.Namespace, chosen: arguments.Chosen) -> Settings:
     )
 
 
-def _videos(args: argparse.Namespace, chosen: arguments.Chosen) -> list[str]:
-    """The files of all splits, each once, sorted. What is missing is told on stderr."""
+def _refuse_what_needs_no_store(dataset: str) -> None:
+    module = lookup.module("dataset", dataset)
+    if hasattr(module, "read_features"):
+        raise ConfigError(
+            f"dataset {dataset!r} is made of features, which train as they are: there are no frames to prepare"
+        )
+    if hasattr(module, "Opener"):
+        raise ConfigError(
+            f"the videos of dataset {dataset!r} lie as frames in files of records, which train as they are: "
+            "there is nothing to prepare"
+        )
+
+
+def _splits(
+    args: argparse.Namespace, chosen: arguments.Chosen
+) -> tuple[dict[str, DatasetIndex], list[Finding]]:
+    """All splits that can be read, and what is wrong with them, which is told on stderr."""
     splits = arguments.split_names(args.split) if args.split else chosen.splits
     indices, findings = load_splits(
         chosen.dataset, chosen.root, splits=splits, options=chosen.options
     )
     for finding in findings:
         print(f"{finding.level}: {finding.message}", file=sys.stderr)
+    for split in indices:
+        if lacks_files(split, findings):
+            print(
+                f"error: the records of {split} are not kept in the store, since files of it are missing: "
+                "get them, or tolerate it with --option max_missing=SHARE",
+                file=sys.stderr,
+            )
+    return indices, findings
+
+
+def _keep_records(store: Path, chosen: arguments.Chosen, indices: dict[str, DatasetIndex]) -> None:
+    load = lookup.module("dataset", chosen.dataset).load
+    choices = store_index.choices(load, chosen.options)
+    for split, index in indices.items():
+        store_index.write(store, index, split=split, chosen=choices, root=chosen.root)
+
+
+def _videos(chosen: arguments.Chosen, indices: dict[str, DatasetIndex]) -> list[str]:
+    """The files of all splits, each once, sorted."""
     paths = sorted({record.path for index in indices.values() for record in index.records})
     if not paths:
         raise DataError(f"{chosen.root}: no videos of {chosen.dataset!r} to prepare")

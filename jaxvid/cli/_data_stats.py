@@ -24,7 +24,8 @@ from jaxvid.core.files import write_atomically
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.contact_sheet import contact_sheet
 from jaxvid.data.label_counts import balance, class_names_of_heads, label_counts
-from jaxvid.data.pixel_statistics import PixelStatistics, pixel_statistics
+from jaxvid.data.pixel_statistics import SHORT_SIDE, PixelStatistics, pixel_statistics
+from jaxvid.data.source import OpenClip
 from jaxvid.ops.pixels import STATISTICS, denormalise
 
 EXAMPLES = """examples:
@@ -77,13 +78,19 @@ def _parser() -> argparse.ArgumentParser:
 def _report(args: argparse.Namespace, chosen: arguments.Chosen) -> dict[str, Any]:
     module = lookup.module("dataset", chosen.dataset)
     split = args.split or (chosen.splits or module.SPLITS)[0]
-    index = module.load(chosen.root, split, **chosen.options)
+    if hasattr(module, "read_features"):
+        raise ConfigError(
+            f"dataset {chosen.dataset!r} is made of features: it has no pixels to measure or to show. What its "
+            "shards hold says jaxvid data check"
+        )
     c = chosen.config or _plain_recipe(chosen)
+    c.data.options.update(chosen.options)
+    index = build_data.index(c, split)
     pixels = pixel_statistics(
         index,
         clips=args.clips,
         seed=args.seed,
-        decoder=c.data.decoder,
+        open_clip=_opener(c, index),
         deadline_seconds=c.data.deadline_seconds,
         threads=c.data.threads or arguments.usable_cores(),
         show=sys.stderr.isatty() or not args.json,
@@ -93,7 +100,7 @@ def _report(args: argparse.Namespace, chosen: arguments.Chosen) -> dict[str, Any
     return {
         "dataset": chosen.dataset,
         "detected": chosen.detected,
-        "root": str(chosen.root),
+        "root": c.data.store or str(chosen.root),
         "split": split,
         "clips": len(index),
         "pixels": dataclasses.asdict(pixels) | {"nearest": nearest_statistics(pixels)},
@@ -103,6 +110,14 @@ def _report(args: argparse.Namespace, chosen: arguments.Chosen) -> dict[str, Any
         else balance(classes[""]),
         "sheet": str(args.sheet),
     }
+
+
+def _opener(c: ConfigDict, index: DatasetIndex) -> OpenClip:
+    """What opens the videos as training does; files in the usual size."""
+    c = c.copy_and_resolve_references()
+    if not c.data.store:
+        c.data.decode_short_side = SHORT_SIDE
+    return build_data.opener(c, index)
 
 
 def nearest_statistics(pixels: PixelStatistics) -> str:
@@ -121,7 +136,6 @@ def nearest_statistics(pixels: PixelStatistics) -> str:
 def _plain_recipe(chosen: arguments.Chosen) -> ConfigDict:
     c = config.default()
     c.data.dataset, c.data.root = chosen.dataset, str(chosen.root)
-    c.data.options.update(chosen.options)
     c.model.name, c.model.variant = PLAIN_MODEL
     return c
 

@@ -168,8 +168,10 @@ def _predictions(args) -> tuple[Teller, Iterator[predictor.Prediction]]:
         box=args.box,
     )
     top_k = args.top_k or (None if args.threshold else TOP_K)
+    # In a log the predictions that come tell how far it is.
+    show = not args.json and sys.stderr.isatty()
     return Teller(names, task["heads"], top_k, args.threshold), predictor.predict(
-        classify, args.videos, how, batch_size=args.batch_size, show=not args.json
+        classify, args.videos, how, batch_size=args.batch_size, show=show
     )
 
 

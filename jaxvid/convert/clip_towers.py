@@ -12,6 +12,7 @@ from jaxvid.convert.layout import LayoutError
 from jaxvid.convert.rules import Entry, Rule, Waive, heads_in, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip
 from jaxvid.core.errors import ConversionError
+from jaxvid.nn.position_table import cubic_weights, resize_weighted
 
 NAMES = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
 
@@ -56,29 +57,8 @@ class ClassAndMap:
 
 
 def resize_bicubic(table: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w, D) -> (height, width, D) as torch's interpolate(mode="bicubic", align_corners=False):
-    Keys' kernel with a = -0.75, edges repeated, no smoothing before shrinking."""
-    over_height = _cubic_weights(table.shape[0], height)
-    over_width = _cubic_weights(table.shape[1], width)
-    resized = np.einsum("ha,wb,abd->hwd", over_height, over_width, table.astype(np.float64))
-    return resized.astype(table.dtype)
-
-
-def _cubic_weights(rows: int, size: int) -> np.ndarray:
-    """(size, rows): how much of each row is in each of the new places."""
-    weights = np.zeros((size, rows))
-    for i, centre in enumerate((np.arange(size) + 0.5) * rows / size - 0.5):
-        first = math.floor(centre) - 1
-        for row in range(first, first + 4):
-            weights[i, min(max(row, 0), rows - 1)] += _keys(abs(centre - row))
-    return weights
-
-
-def _keys(distance: float, a: float = -0.75) -> float:
-    d = distance
-    if d <= 1:
-        return (a + 2) * d**3 - (a + 3) * d**2 + 1
-    return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+    """(h, w, D) -> (height, width, D) as torch's interpolate(mode="bicubic", align_corners=False)."""
+    return resize_weighted(table, (height, width), cubic_weights)
 
 
 POSITION_IDS = Waive(

@@ -2,7 +2,8 @@
 
 jaxvid.json               model, arguments, class names, preprocessing, where it came from
 model.safetensors         the weights, under the keys of `arch` in jaxvid.json
-config.json, preprocessor_config.json      where Hugging Face has the architecture
+config.json, preprocessor_config.json      where Hugging Face has the architecture; of some models it
+                          is video_preprocessor_config.json
 """
 
 import contextlib
@@ -73,7 +74,9 @@ def write(
             processor = source.find(description["arch"]).source.processor
             told = preprocessing.to_hf(description["info"]["preprocessing"], processor)
             write_json(folder / hf_folder.CONFIG, hf_config)
-            write_json(folder / hf_folder.PREPROCESSOR, told)
+            of_videos = processor.endswith(preprocessing.OF_VIDEOS)
+            name = hf_folder.VIDEO_PREPROCESSOR if of_videos else hf_folder.PREPROCESSOR
+            write_json(folder / name, told)
         for file in beside:
             shutil.copyfile(file, folder / file.name)
 

@@ -12,13 +12,14 @@ from jaxvid.convert import preprocessing, weights_file
 from jaxvid.core.errors import ConversionError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+VIDEO_PREPROCESSOR = "video_preprocessor_config.json"  # read first, as transformers does
 SEVERAL_LABELS = "multi_label_classification"  # a problem_type of transformers
 
 
 @dataclasses.dataclass(frozen=True)
 class HfFolder:
-    """config: config.json. preprocessing: what preprocessor_config.json tells, as in
-    jaxvid/convert/preprocessing.py, {} without that file. state: key -> array."""
+    """config: config.json. preprocessing: what video_preprocessor_config.json or preprocessor_config.json
+    tells, as in jaxvid/convert/preprocessing.py, {} without these files. state: key -> array."""
 
     config: dict[str, Any]
     preprocessing: dict[str, Any]
@@ -40,8 +41,9 @@ def read(path: str | Path) -> HfFolder:
             f"{path}: no weights in this folder; expected one of "
             f"{', '.join(weights_file.FOLDER_FILES)}, there are: {_names(path)}"
         )
-    processor = path / PREPROCESSOR
-    told = preprocessing.from_hf(read_json(processor)) if processor.is_file() else {}
+    files = (path / name for name in (VIDEO_PREPROCESSOR, PREPROCESSOR))
+    processor = next((file for file in files if file.is_file()), None)
+    told = preprocessing.from_hf(read_json(processor)) if processor else {}
     return HfFolder(read_json(path / CONFIG), told, weights_file.read(weights)[0])
 
 

@@ -23,6 +23,7 @@ from typing import Any
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 OFFSETTING = "VivitImageProcessor"  # subtracts 1 after rescaling, unless told not to
+OF_VIDEOS = "VideoProcessor"  # how the names end of those that are not of images
 
 
 def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +52,12 @@ def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
-    """The form above -> preprocessor_config.json of a Hugging Face image processor."""
+    """The form above -> preprocessor_config.json of a Hugging Face image processor, or
+    video_preprocessor_config.json of a video processor."""
     size = int(preprocessing["size"])
+    kind = "video" if processor.endswith(OF_VIDEOS) else "image"
     return {
-        "image_processor_type": processor,
+        f"{kind}_processor_type": processor,
         "do_resize": True,
         "size": {"shortest_edge": int(preprocessing.get("short_side") or size)},
         "resample": 2,  # PIL's number of bilinear

@@ -27,7 +27,8 @@ class Checkpoint:
     model: name of the model they are of. arguments: its keyword arguments. clip: (T, H, W, C) of
     its input. entries: the table that takes `state` to the model's paths. info: "class_names",
     "preprocessing" (jaxvid/convert/preprocessing.py), "assumed" (names of the preprocessing that
-    the checkpoint does not tell), "source" {"path", "arch"}, "config" of the reference.
+    the checkpoint does not tell), "source" {"path", "arch"}, "config" of the reference. fresh: of its
+    source, path pattern -> why.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Checkpoint:
     entries: Sequence[Entry]
     state: Mapping[str, Any]
     info: Mapping[str, Any]
+    fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def from_state(
@@ -172,6 +174,7 @@ def _checkpoint(
             "config": dict(config),
             **_origin(where, found.arch),
         },
+        fresh=found.source.fresh,
     )
 
 

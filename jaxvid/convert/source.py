@@ -38,7 +38,8 @@ class Source:
     -> shape, what lay beside the weights) -> a config, for files that come without one.
     prepare_save: flat variables -> equal variables the reference can express. prefixes: what
     wrappers put before keys. preprocessing: what the reference is known to use, for checkpoints that
-    do not say; a function of its config where that matters. model_type, architectures, processor:
+    do not say; a function of its config where that matters. fresh: path pattern -> why, of leaves that such
+    checkpoints never have (the head, of an encoder's). model_type, architectures, processor:
     as a Hugging Face config.json and preprocessor_config.json name them.
     """
 
@@ -50,6 +51,7 @@ class Source:
     prepare_save: Callable[[dict], dict] | None = None
     prefixes: tuple[str, ...] = ("module.", "_orig_mod.")
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: {}
+    fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_type: str | None = None
     architectures: tuple[str, ...] = ()
     processor: str | None = None

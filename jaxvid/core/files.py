@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all, locally or in a bucket (gs://…)."""
+"""Files that are written whole or not at all, locally or in a bucket (gs://…, s3://…)."""
 
 import json
 import math
-import os
+import uuid
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
         with storage_errors(path):
             path.write_bytes(data)
         return
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
+    # Not the number of the process: containers on several machines have the same.
+    part = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,4 +1,4 @@
-"""Where a run may lie: a folder of this machine, or one in a bucket (gs://…)."""
+"""Where a run may lie: a folder of this machine, or one in a bucket (gs://…, s3://…)."""
 
 import contextlib
 import importlib.util
@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 from etils import epath
 
 from jaxvid.core.errors import ConfigError
 
 Place = Path | epath.Path
-_BUCKETS = "gs://"
-_NEEDED = "gcsfs"
+_NEEDED = {"gs": "gcsfs", "s3": "s3fs"}
 
 
 def place(name: str | os.PathLike, what: str = "--workdir") -> Place:
@@ -30,16 +30,19 @@ def as_given(name: str | os.PathLike, what: str) -> Place:
     text = os.fspath(name)
     if not is_remote(text):
         return Path(text).expanduser()
-    if not text.startswith(_BUCKETS):
+    kind = text.partition("://")[0]
+    if kind not in _NEEDED:
         raise ConfigError(
-            f"{what} {text}: checkpoints can be written to folders and to gs:// buckets. For other "
-            "storage, mount the bucket (s3fs, JuiceFS, FSx for Lustre) and give the mounted folder"
+            f"{what} {text}: checkpoints can be written to folders and to gs:// and s3:// buckets. "
+            "For other storage, mount it and give the mounted folder"
         )
-    if importlib.util.find_spec(_NEEDED) is None:
+    if importlib.util.find_spec(_NEEDED[kind]) is None:
         raise ConfigError(
-            f"{what} {text}: reading and writing buckets needs {_NEEDED}; "
+            f"{what} {text}: reading and writing {kind}:// buckets needs {_NEEDED[kind]}; "
             "pip install 'jaxvid[cloud]', or give a folder of this machine"
         )
+    # Other hosts, and other libraries of this one, write there too: what was listed once is old.
+    fsspec.config.conf.setdefault(kind, {}).setdefault("use_listings_cache", False)
     return epath.Path(text.rstrip("/"))
 
 

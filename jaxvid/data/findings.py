@@ -16,6 +16,7 @@ KINDS = (
     "group",
     "classes",
     "labels",
+    "features",  # of several sizes
 )
 
 

@@ -10,7 +10,7 @@ from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.sampling import Sampling
-from jaxvid.decode import video
+from jaxvid.data.source import FileOpener, OpenClip
 from jaxvid.decode.deadline import run_with_deadline
 
 SHORT_SIDE = 256
@@ -34,13 +34,14 @@ def pixel_statistics(
     clips: int = 256,
     frames: int = 4,
     seed: int = 0,
-    decoder: str = "pyav",
+    open_clip: OpenClip | None = None,
     deadline_seconds: float = 60.0,
     threads: int = 1,
     show: bool = False,
 ) -> PixelStatistics:
     """Of `frames` evenly spread frames of each of `clips` records, drawn without repeats by the seed;
-    decoded with a short side of 256 pixels. Everything is taken when there are fewer records.
+    everything is taken when there are fewer. open_clip: where they come from; by default the files,
+    decoded with a short side of 256 pixels.
 
     Raises ConfigError for counts below 1, DataError when no clip at all can be read.
     """
@@ -48,14 +49,17 @@ def pixel_statistics(
         raise ConfigError(
             f"clips is {clips}, frames {frames}, threads {threads}, expected at least 1 of each"
         )
-    sampling = Sampling("uniform", frames)
+    sampling, open_clip = Sampling("uniform", frames), open_clip or FileOpener("pyav", SHORT_SIDE)
     order = np.random.default_rng(seed).permutation(len(index))[:clips]
     records = [index.records[i] for i in order]
 
     def moments(record: VideoRecord) -> np.ndarray | str:
         try:
             return run_with_deadline(
-                lambda: _moments(record, sampling, decoder), deadline_seconds, record.path, decoder
+                lambda: _moments(record, sampling, open_clip),
+                deadline_seconds,
+                record.path,
+                open_clip.backend,
             )
         except (DecodeError, DataError) as error:
             return str(error)
@@ -67,9 +71,9 @@ def pixel_statistics(
     return _merged([r for r in results if not isinstance(r, str)], results)
 
 
-def _moments(record: VideoRecord, sampling: Sampling, decoder: str) -> np.ndarray:
+def _moments(record: VideoRecord, sampling: Sampling, open_clip: OpenClip) -> np.ndarray:
     """float64 (2, 3): the means of a clip's pixels and of their squares, in [0, 1]."""
-    with video.open(record.path, backend=decoder, short_side=SHORT_SIDE) as reader:
+    with open_clip(record) as reader:
         wanted = np.unique(sampling.indices(reader.meta, record, None))
         pixels = reader.frames_at(wanted).reshape(-1, 3)
     levels = np.arange(256) / 255

@@ -12,6 +12,7 @@ from jaxvid.core.errors import DataError, unknown
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.findings import ERROR, WARNING, Finding
 
+_MISSING = "missing"  # of findings.KINDS
 _NEEDED = 2  # of SPLITS, the first ones: those to train and to measure by
 
 
@@ -39,11 +40,18 @@ def load_splits(
         with _Listening() as heard:
             index, wrong = _load(module, root, split, dict(options or {}))
         level = ERROR if split in needed or index is not None else WARNING
+        if level == WARNING:  # many sets have no such split: no advice on how to come by one
+            wrong = [(kind, f"not there: {text.partition(chr(10))[0]}") for kind, text in wrong]
         findings += [Finding(level, kind, f"{split}: {text}") for kind, text in wrong]
         findings += [Finding(WARNING, "reader", f"{split}: {text}") for text in heard.warnings]
         if index is not None:
             indices[split] = index
     return indices, findings
+
+
+def lacks_files(split: str, findings: Sequence[Finding]) -> bool:
+    """Whether more of a split's files are absent than the options tolerate: its index is a part of it."""
+    return any(f.kind == _MISSING and f.message.startswith(f"{split}: ") for f in findings)
 
 
 def _load(module: ModuleType, root, split: str, options: dict) -> tuple[DatasetIndex | None, list]:
@@ -55,7 +63,7 @@ def _load(module: ModuleType, root, split: str, options: dict) -> tuple[DatasetI
     if "max_missing" in inspect.signature(module.load).parameters:
         try:
             index = module.load(root, split, **(options | {"max_missing": 1.0}))
-            return index, [("missing", first)]
+            return index, [(_MISSING, first)]
         except DataError:
             pass  # it is not the files, so the first message stands
     return None, [("split", first)]

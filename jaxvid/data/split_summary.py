@@ -27,15 +27,16 @@ def summary(index: DatasetIndex, facts: Mapping[str, FileFacts]) -> dict[str, An
         "hours": sum(seconds) / 3600,
         "unlabelled": sum(not record.labels for record in index.records),
         "classes": counts if index.heads else counts[""],
-        "seconds": _spread(seconds),
-        "clip_seconds": _spread(segments),
-        "num_frames": _spread([meta.num_frames for meta in metas]),
+        "seconds": spread(seconds),
+        "clip_seconds": spread(segments),
+        "num_frames": spread([meta.num_frames for meta in metas]),
         "fps": _frequent(f"{meta.fps:.4g}" for meta in metas),
         "sizes": _frequent(f"{meta.width}x{meta.height}" for meta in metas),
     }
 
 
-def _spread(values: list[float]) -> dict[str, float] | None:
+def spread(values: list[float]) -> dict[str, float] | None:
+    """{shortest, median, longest}; None of nothing."""
     if not values:
         return None
     return {

@@ -87,6 +87,11 @@ class Store:
             raise DecodeError(record.path, None, BACKEND, reason)
         return StoreReader(record.path, video, self._shards, shard, self.settings)
 
+    def content(self, path: str) -> str | None:
+        """Equal for videos whose files were equal in size, start and end; None for one that is not here."""
+        video, _ = self._videos.get(key_of(path, self.root), (None, None))
+        return video.digest or None if video else None
+
     def check(self, index: DatasetIndex, *, short_side: int | None = None) -> None:
         """Raises DataError unless every record's video is in the store and comes from the file that is
         at its path now; a file that is not here is not compared, and of a large set 1000 are.
@@ -107,15 +112,14 @@ class Store:
         self._check_files(paths)
         failed = sum(bool(self._videos[key][0].failed) for key in paths)
         if failed:
-            logger.warning(
-                "%s: %d of %d videos could not be decoded when it was made",
-                *(self.folder, failed, len(paths)),
+            _warn_once(
+                f"{self.folder}: {failed} of {len(paths)} videos could not be decoded when it was made"
             )
         if short_side is not None and short_side != self.settings.short_side:
-            logger.warning(
-                "%s: its frames have a short side of %s pixels, not the %d asked for (%s)",
-                *(self.folder, self.settings.short_side or "as many as the files'", short_side),
-                "data.decode_short_side",
+            has = self.settings.short_side or "as many as the files'"
+            _warn_once(
+                f"{self.folder}: its frames have a short side of {has} pixels, not the {short_side} asked for "
+                "(data.decode_short_side)"
             )
 
     def _check_files(self, paths: dict[str, str]) -> None:
@@ -126,6 +130,16 @@ class Store:
                     f"{path}: the file is not the one that {self.folder} was made from, or has "
                     "changed since; run jaxvid data prepare again, which replaces it in the store"
                 )
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(text: str) -> None:
+    """A store is opened for training and for each evaluation; the log says it for the first of them."""
+    if text not in _warned:
+        _warned.add(text)
+        logger.warning("%s", text)
 
 
 class StoreReader(reader.Reader):

@@ -3,6 +3,7 @@
     STORE/store.json                   how it was made: Settings
     STORE/shards/TIME-X.array_record   frames of some videos, one JPEG a record
     STORE/shards/TIME-X.json           which videos these are, and where: StoredVideo
+    STORE/index/SPLIT-X.jsonl          the clips of a split and their labels: data/store_index.py
 
 A shard without its .json does not count: it is written last, so a run that was killed leaves nothing
 half. Where two shards hold the same video the later one counts. Record 0 of a shard says how it was made.

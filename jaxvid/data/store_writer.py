@@ -20,12 +20,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from jaxvid.core import progress, sizes
 from jaxvid.core.errors import ConfigError, DataError, DecodeError, unknown
 from jaxvid.core.record import VideoMeta
 from jaxvid.data import stored_flow
@@ -138,13 +138,13 @@ def pending(
 
 def estimate(paths: Sequence[str], settings: Settings, *, deadline_seconds: float) -> Estimate:
     """How large these videos will be, from some frames of a dozen of them."""
-    sizes = []
+    found = []
     step = max(1, len(paths) // _SAMPLED_VIDEOS)
     for path in paths[::step][:_SAMPLED_VIDEOS]:
         with contextlib.suppress(DecodeError):  # it will be counted when its turn comes
             measure = functools.partial(_sampled_bytes, path, settings)
-            sizes.append(run_with_deadline(measure, deadline_seconds, path, settings.decoder))
-    return Estimate(len(paths), round(float(np.mean(sizes)) * len(paths)) if sizes else 0)
+            found.append(run_with_deadline(measure, deadline_seconds, path, settings.decoder))
+    return Estimate(len(paths), round(float(np.mean(found)) * len(paths)) if found else 0)
 
 
 def check_space(folder: str | os.PathLike, expected: Estimate) -> int:
@@ -184,8 +184,9 @@ def write(
     run = _Run(settings, os.path.abspath(root), shards, deadline_seconds)
     size = max(1, min(_videos_a_shard(len(paths)), -(-len(paths) // workers)))
     batches = [paths[i : i + size] for i in range(0, len(paths), size)]
-    with tqdm.tqdm(total=len(paths), unit=" videos", disable=not show) as bar:
-        run.tell = bar
+    show = show and bool(paths)
+    with progress.bar(total=len(paths), what="preparing", unit="video", show=show) as bar:
+        run.bar = bar
         with ThreadPoolExecutor(workers) as pool:
             jobs = [pool.submit(run.write_shard, batch) for batch in batches]
             try:
@@ -205,7 +206,7 @@ class _Run:
     root: str
     shards: Path
     deadline_seconds: float
-    tell: tqdm.tqdm | None = None
+    bar: Any = None  # of progress
     outcome: Outcome = dataclasses.field(default_factory=Outcome)
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -240,8 +241,8 @@ class _Run:
                     self.outcome.failed[path] = entry.failed
                 else:
                     self.outcome.videos += 1
-                self.tell.set_postfix_str(f"{self.outcome.bytes / 1e9:.2f} GB", refresh=False)
-                self.tell.update()
+                self.bar.set_postfix_str(sizes.in_words(self.outcome.bytes), refresh=False)
+                self.bar.update()
             yield entry
 
 

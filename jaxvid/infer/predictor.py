@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.batch import AUDIO, FEATURES, FLOW, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
@@ -263,9 +263,7 @@ def predict(
     source = _Forgiving(how.source(paths))
     size = max(1, min(batch_size, len(paths)))
     batches = evaluation_batches(source, batch_size=size, threads=threads)
-    with tqdm.tqdm(
-        total=len(paths), desc="predict", unit="video", disable=None if show else True
-    ) as bar:
+    with progress.bar(total=len(paths), what="predict", unit="video", show=show) as bar:
         done = 0
         for batch in batches:
             probabilities = np.asarray(classify(batch))

@@ -74,6 +74,7 @@ class TubeletEmbed(nn.Module):
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer | None = None
     use_bias: bool = True
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, patches: jax.Array) -> jax.Array:
@@ -93,7 +94,7 @@ class TubeletEmbed(nn.Module):
         )
         bias = None
         if self.use_bias:
-            bias = self.param("bias", start, (self.features,), jnp.float32)
+            bias = self.param("bias", self.bias_init or start, (self.features,), jnp.float32)
         return dense(patches, kernel.reshape(numbers, self.features), bias, self.dtype)
 
 

@@ -24,12 +24,13 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype) -> jax
 
 
 class Dense(nn.Module):
-    """Parameters kernel (I, O) and, with use_bias, bias (O,), which starts at zero."""
+    """Parameters kernel (I, O) and, with use_bias, bias (O,), which starts at zero unless told."""
 
     features: int
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -37,7 +38,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         return dense(x, kernel, bias, self.dtype)
 
 
@@ -52,6 +53,7 @@ class HeadSplit(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -61,7 +63,7 @@ class HeadSplit(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], *split), jnp.float32)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, split, jnp.float32).reshape(-1)
+            bias = self.param("bias", self.bias_init, split, jnp.float32).reshape(-1)
         y = dense(x, kernel.reshape(x.shape[-1], -1), bias, self.dtype)
         return y.reshape(*x.shape[:-1], *split)  # (N, L, H·D) -> (N, L, H, D)
 
@@ -72,6 +74,7 @@ class HeadMerge(nn.Module):
     features: int
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -79,7 +82,7 @@ class HeadMerge(nn.Module):
         heads, size = x.shape[-2:]
         init = flat_init(self.kernel_init, heads * size)
         kernel = self.param("kernel", init, (heads, size, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         joined = x.reshape(*x.shape[:-2], heads * size)  # (N, L, H, D) -> (N, L, H·D)
         return dense(joined, kernel.reshape(heads * size, self.features), bias, self.dtype)
 

@@ -68,11 +68,12 @@ class LayerNorm(nn.Module):
 
     epsilon: float = 1e-6
     dtype: jnp.dtype = jnp.float32
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x: (..., C) -> the same shape, in `dtype`; statistics in float32."""
         width = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, width, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)
+        bias = self.param("bias", self.bias_init, width, jnp.float32)
         return layer_norm(x.astype(self.dtype), scale, bias, self.epsilon)

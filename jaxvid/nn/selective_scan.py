@@ -35,8 +35,13 @@ def selective_scan(
     """
     _check(x, dt, a, b, c, chunk)
     arrays = [array.astype(jnp.float32) for array in (x, dt, a, b, c)]
-    steps = x.shape[1]
-    parallel = _parallel if chunk is None or chunk >= steps else _chunked(chunk)
+    return _lowered(*arrays, chunk=None if chunk is None or chunk >= x.shape[1] else chunk)
+
+
+# Under jit of its own, so that layers of the same shapes are traced once.
+@functools.partial(jax.jit, static_argnames="chunk")
+def _lowered(*arrays, chunk):
+    parallel = _parallel if chunk is None else _chunked(chunk)
     return jax.checkpoint(
         lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=_stepwise, default=parallel)
     )(*arrays)

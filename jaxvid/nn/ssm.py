@@ -50,17 +50,23 @@ class CausalConv(nn.Module):
 
 
 class StepSize(nn.Module):
-    """softplus of a linear layer; its bias starts so that the steps are DT_MIN to DT_MAX."""
+    """softplus of a linear layer; its bias starts so that the steps are DT_MIN to DT_MAX.
+
+    linear_init: of the kernel, with a bias of zeros; None: Mamba's own start of both.
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32
+    linear_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(N, T, rank) -> (N, T, features), positive, float32"""
         rank = x.shape[-1]
-        kernel = self.param("kernel", _within(rank**-0.5), (rank, self.features), jnp.float32)
-        bias = self.param("bias", _step_bias, (self.features,), jnp.float32)
+        start = self.linear_init or _within(rank**-0.5)
+        bias_start = nn.initializers.zeros if self.linear_init else _step_bias
+        kernel = self.param("kernel", start, (rank, self.features), jnp.float32)
+        bias = self.param("bias", bias_start, (self.features,), jnp.float32)
         return nn.softplus(dense(x, kernel, None, self.dtype).astype(jnp.float32) + bias)
 
 
@@ -72,6 +78,7 @@ class Direction(nn.Module):
     dt_rank: int
     chunk: int | None = None
     dtype: jnp.dtype = jnp.float32
+    linear_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -79,9 +86,10 @@ class Direction(nn.Module):
         width = x.shape[-1]
         x = nn.silu(CausalConv(self.d_conv, self.dtype, name="conv")(x))
         sizes = self.dt_rank + 2 * self.d_state
-        project = Dense(sizes, False, self.dtype, TORCH_LINEAR, name="x_proj")
+        start = self.linear_init or TORCH_LINEAR
+        project = Dense(sizes, False, self.dtype, start, name="x_proj")
         dt, b, c = jnp.split(project(x), (self.dt_rank, self.dt_rank + self.d_state), axis=-1)
-        dt = StepSize(width, self.dtype, name="dt_proj")(dt)
+        dt = StepSize(width, self.dtype, self.linear_init, name="dt_proj")(dt)
         a_log = self.param("A_log", _log_of_place, (width, self.d_state), jnp.float32)
         skip = self.param("D", nn.initializers.ones, (width,), jnp.float32)
         y = selective_scan(x, dt, -jnp.exp(a_log), b, c, chunk=self.chunk)
@@ -94,7 +102,8 @@ class Mixer(nn.Module):
     d_state: states S of a channel. d_conv: steps that the convolution sees. expand: E / I. dt_rank:
     width of the step sizes' bottleneck, I / 16 rounded up when None. bidirectional: a second scan of
     the reversed sequence with its own convolution and coefficients, added. chunk: see selective_scan.
-    out_scale: what the start of out_proj is multiplied by.
+    out_scale: what the start of out_proj is multiplied by. linear_init: the start of the other linear
+    layers, their biases zero; None: Mamba's own.
     """
 
     d_state: int = 16
@@ -105,12 +114,13 @@ class Mixer(nn.Module):
     chunk: int | None = None
     out_scale: float = 1.0
     dtype: jnp.dtype = jnp.float32
+    linear_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(N, T, I) -> (N, T, I) in `dtype`"""
-        width = x.shape[-1]
-        wide = Dense(2 * self.expand * width, False, self.dtype, TORCH_LINEAR, name="in_proj")(x)
+        width, start = x.shape[-1], self.linear_init or TORCH_LINEAR
+        wide = Dense(2 * self.expand * width, False, self.dtype, start, name="in_proj")(x)
         x, gate = jnp.split(wide, 2, axis=-1)
         y = self._direction(width, "forward")(x)
         if self.bidirectional:
@@ -120,7 +130,8 @@ class Mixer(nn.Module):
 
     def _direction(self, width: int, name: str) -> Direction:
         rank = self.dt_rank or math.ceil(width / 16)
-        return Direction(self.d_state, self.d_conv, rank, self.chunk, self.dtype, name=name)
+        sizes = (self.d_state, self.d_conv, rank)
+        return Direction(*sizes, self.chunk, self.dtype, self.linear_init, name=name)
 
 
 class Block(nn.Module):
@@ -135,6 +146,7 @@ class Block(nn.Module):
     out_scale: float = 1.0
     norm_eps: float = 1e-5
     dtype: jnp.dtype = jnp.float32
+    linear_init: Initializer | None = None
 
     @nn.compact
     def __call__(
@@ -150,6 +162,7 @@ class Block(nn.Module):
             self.chunk,
             self.out_scale,
             self.dtype,
+            self.linear_init,
             name="mixer",
         )
         y = mixer(RMSNorm(self.norm_eps, self.dtype, name="norm")(x))
@@ -160,7 +173,8 @@ class Block(nn.Module):
 class Mamba(nn.Module):
     """`depth` blocks and a last norm: block_0, block_1, …, norm.
 
-    d_state to chunk: see `Mixer`. drop_path_rate, remat, scan_layers: see nn/transformer.py's Stack.
+    d_state to chunk, linear_init: see `Mixer`. drop_path_rate, remat, scan_layers: see
+    nn/transformer.py's Stack.
     """
 
     depth: int
@@ -175,6 +189,7 @@ class Mamba(nn.Module):
     remat: bool = False
     scan_layers: bool = False
     dtype: jnp.dtype = jnp.float32
+    linear_init: Initializer | None = None
 
     def setup(self):
         def block(name: str) -> Block:
@@ -189,6 +204,7 @@ class Mamba(nn.Module):
                 out_scale=self.depth**-0.5,
                 norm_eps=self.norm_eps,
                 dtype=self.dtype,
+                linear_init=self.linear_init,
                 name=name,
             )
 

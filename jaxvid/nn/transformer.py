@@ -110,22 +110,25 @@ class Mlp(nn.Module):
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     features: int | None = None
     hidden_dropout: float = 0.0
+    bias_init: Initializer = nn.initializers.zeros
+    out_init: Initializer | None = None  # of fc2; kernel_init when None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """(N, L, I) -> (N, L, features) in `dtype`."""
         width = self.features or x.shape[-1]
-        y = Dense(self.hidden, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
+        how = {"dtype": self.dtype, "bias_init": self.bias_init}
+        y = Dense(self.hidden, kernel_init=self.kernel_init, name="fc1", **how)(x)
         y = self.activation(y)
         y = nn.Dropout(self.hidden_dropout, deterministic=not train, name="inner_dropout")(y)
-        y = Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(y)
+        y = Dense(width, kernel_init=self.out_init or self.kernel_init, name="fc2", **how)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 
 class Block(nn.Module):
     """One pre-norm block. layer_scale: the number gamma_1 and gamma_2 start at; None for none.
 
-    attend, cosine: of `Attention`.
+    attend, cosine: of `Attention`. out_init: of the last layer of either branch; kernel_init when None.
     """
 
     num_heads: int
@@ -142,6 +145,7 @@ class Block(nn.Module):
     qkv_init: Initializer | None = None
     attend: Callable[..., jax.Array] = dot_product_attention
     cosine: bool = False
+    out_init: Initializer | None = None
 
     @nn.compact
     def __call__(
@@ -156,8 +160,8 @@ class Block(nn.Module):
             self.scale,
             self.dropout,
             self.dtype,
-            self.kernel_init,
-            self.qkv_init,
+            self.out_init or self.kernel_init,
+            self.qkv_init or self.kernel_init,
             self.attend,
             self.cosine,
             name="attention",
@@ -168,6 +172,7 @@ class Block(nn.Module):
             self.dropout,
             self.dtype,
             self.kernel_init,
+            out_init=self.out_init,
             name="mlp",
         )
         for branch, i in ((attention, 1), (mlp, 2)):

@@ -33,6 +33,9 @@ _MAY_CHANGE = (
     "run.deterministic",
     "run.profile_steps",
     "data.root",
+    "data.store",
+    "data.in_memory",
+    "data.memory_gib",
     "data.threads",
     "data.workers",
     "data.prefetch_batches",
@@ -180,7 +183,10 @@ class _FileHandler(logging.Handler):
             self.handleError(record)
 
     def close(self):
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as error:  # what a run has done is not undone by it
+            log.warning("the last lines of the log are not written: %s", error)
         super().close()
 
 

@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 
 from jaxvid.core.appending import GrowingFile
 from jaxvid.core.places import Place
+from jaxvid.train import event_files
 
 log = logging.getLogger("jaxvid")
 
@@ -26,6 +27,7 @@ class MetricsWriter:
         self._enabled = enabled
         self._board = None
         if enabled and tensorboard:
+            event_files.enable()
             self._board = SummaryWriter(str(workdir / "tensorboard"), flush_secs=30)
 
     def drop_after(self, step: int) -> None:

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import youtube8m_shards as shards
 from PIL import Image
 
 from jaxvid import build_data, cli, config
@@ -13,6 +15,7 @@ from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import DatasetIndex
 
 RECIPE = "configs/videomae_rwf.py:test"
+TFDS = Path(__file__).parents[1] / "data" / "tfds_prepared"
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +192,63 @@ def test_data_without_pictures(sound, monkeypatch):
     c = config.load(RECIPE, [f"data.root={sound}"])
     with pytest.raises(ConfigError, match="'rwf2000' gives features, mask and no pictures"):
         training_clips(c, build_data.index(c, "train"), rows=2, seed=0)
+
+
+class TestRecords:
+    """Sets without video files of their own."""
+
+    @pytest.fixture
+    def features(self, tmp_path):
+        for name, labels in (("train0", (0, 1)), ("train1", (1,)), ("validate0", (0,))):
+            made = [shards.video_level(f"{name}{n}", [n])[0] for n in labels]
+            shards.write(tmp_path / "yt" / f"{name}.tfrecord", made)
+        (tmp_path / "yt" / "vocabulary.csv").write_text("Index,Name\n0,Game\n1,Food\n")
+        return tmp_path / "yt"
+
+    def test_features_are_checked(self, capsys, features):
+        words = (
+            "check",
+            features,
+            "--dataset",
+            "youtube8m",
+            "--frames",
+            1,
+            "--splits",
+            "train,val",
+        )
+        code, out, err = run(capsys, *words)
+        assert code == 0, out
+        assert "train: 3 records in 2 shards, " in out and "sizes        8 (2)" in out
+        assert "2 read (--frames all: every one)" in out and "0 errors, 0 warnings" in out
+        assert ["Food", "2", "0"] in [line.split() for line in out.splitlines()]
+        assert "reading" in err and "decoding" not in err
+        data = bytearray((features / "train0.tfrecord").read_bytes())
+        data[-2] ^= 1  # of the last checksum
+        (features / "train0.tfrecord").write_bytes(data)
+        (features / "train1.tfrecord").write_bytes(b"nothing of a shard")
+        code, out, _ = run(capsys, *words, "--frames", "all")
+        assert code == 1 and "2 errors" in out and "all read" in out
+        assert "error (unreadable): 1 records cannot be read" in out
+        assert "error (missing): train: youtube8m: 1 of 2 shards cannot be used" in out
+
+    def test_features_have_no_pixels_and_need_no_store(self, capsys, features, tmp_path):
+        code, _, err = run(capsys, "stats", features, "--dataset", "youtube8m")
+        assert code == 2 and "'youtube8m' is made of features: it has no pixels" in err
+        words = ("--dataset", "youtube8m", "--store", tmp_path / "store")
+        code, _, err = run(capsys, "prepare", features, *words)
+        assert code == 2 and "is made of features, which train as they are" in err
+        assert not (tmp_path / "store").exists()
+
+    def test_frames_in_files_of_records(self, capsys, tmp_path):
+        root = TFDS / "array_record" / "tiny"
+        tfds = ("--dataset", "tfds", "--option", "label_feature=label")
+        words = (*tfds, "--splits", "train")
+        code, out, err = run(capsys, "check", root, *words)
+        assert code == 0, out
+        assert "records in " in out and "all read" in out and "num frames" in out
+        words = (*tfds, "--store", tmp_path / "store")
+        code, _, err = run(capsys, "prepare", root, *words)
+        assert code == 2 and "lie as frames in files of records" in err
+        sheet = ("--sheet", tmp_path / "sheet.png", "--rows", 2, "--split", "train")
+        code, out, err = run(capsys, "stats", root, *tfds, *sheet)
+        assert code == 0 and "could not be read" not in out, err

@@ -23,6 +23,15 @@ def test_a_folder_is_read(tmp_path):
     assert read.preprocessing == {"size": 56, "short_side": 64}
 
 
+def test_what_processes_videos_is_read_before_what_processes_images(tmp_path):
+    path = folder(tmp_path, {"model_type": "demo"}, {"size": 64, "crop_size": 56})
+    told = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}}
+    (path / "video_preprocessor_config.json").write_text(json.dumps(told))
+    assert hf_folder.read(path).preprocessing == {"size": 32, "short_side": 36}
+    (path / "preprocessor_config.json").unlink()
+    assert hf_folder.read(path).preprocessing == {"size": 32, "short_side": 36}
+
+
 def test_a_folder_without_weights_lists_what_it_has(tmp_path):
     path = folder(tmp_path, {"model_type": "demo"})
     (path / "model.safetensors").unlink()

@@ -1,6 +1,7 @@
 import importlib.util
 from pathlib import Path
 
+import fsspec
 import pytest
 from etils import epath
 
@@ -21,21 +22,26 @@ def test_folders_are_absolute_and_home_is_known(monkeypatch, tmp_path):
     assert as_given("MCG-NJU/videomae-base", "init.checkpoint") == Path("MCG-NJU/videomae-base")
 
 
-def test_buckets_are_addresses(with_library):
-    path = place("gs://bucket/run/")
-    assert isinstance(path, epath.Path) and str(path) == "gs://bucket/run"
+@pytest.mark.parametrize("kind", ["gs", "s3"])
+def test_buckets_are_addresses(with_library, kind, monkeypatch):
+    monkeypatch.setattr(fsspec.config, "conf", {})
+    path = place(f"{kind}://bucket/run/")
+    assert isinstance(path, epath.Path) and str(path) == f"{kind}://bucket/run"
     assert is_remote(path / "checkpoints") and not is_remote(Path("gs/x"))
+    assert fsspec.config.conf == {kind: {"use_listings_cache": False}}
 
 
-def test_a_bucket_without_its_library_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(("kind", "library"), [("gs", "gcsfs"), ("s3", "s3fs")])
+def test_a_bucket_without_its_library_says_what_to_install(monkeypatch, kind, library):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--workdir gs://b/x: .* pip install 'jaxvid\[cloud\]'"):
-        place("gs://b/x")
+    said = rf"--workdir {kind}://b/x: .* needs {library}; pip install 'jaxvid\[cloud\]'"
+    with pytest.raises(ConfigError, match=said):
+        place(f"{kind}://b/x")
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/x", "az://bucket/x"])
+@pytest.mark.parametrize("name", ["hf://bucket/x", "az://bucket/x"])
 def test_storage_that_checkpoints_cannot_go_to(with_library, name):
-    with pytest.raises(ConfigError, match=f"init.checkpoint {name}: .*mount the bucket"):
+    with pytest.raises(ConfigError, match=f"init.checkpoint {name}: .*mount it"):
         place(name, "init.checkpoint")
 
 

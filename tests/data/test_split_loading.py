@@ -35,7 +35,7 @@ def test_the_first_two_splits_are_needed_and_others_may_be_absent(reader):
     assert list(indices) == ["train"]
     assert [(f.level, f.kind, f.message) for f in findings] == [
         ("error", "split", "val: no val.csv"),
-        ("warning", "split", "test: no test.csv"),
+        ("warning", "split", "test: not there: no test.csv"),
     ]
     _, findings = load_splits("own.reader", "/data", splits=("train", "test"))
     assert [(f.level, f.message) for f in findings] == [("error", "test: no test.csv")]

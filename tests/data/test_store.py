@@ -406,3 +406,12 @@ def test_the_folder_of_frames_of_a_course_is_stored_too(tmp_path, root):
     with Store(tmp_path / "store").open(VideoRecord(str(frames), "clip")) as clip:
         assert clip.meta.num_frames == 4 and clip.meta.height == 48
         np.testing.assert_allclose(clip.frames_at([0, 3])[..., 2].mean((1, 2)), [0, 27], atol=5)
+
+
+def test_contents_are_told_apart_without_the_files(folder, root, tmp_path):
+    store = Store(folder, root=tmp_path / "nowhere")
+    found = [
+        store.content(str(tmp_path / "nowhere" / name)) for name in ("made.mp4", "rotation.mov")
+    ]
+    assert found[0] == digest_of(root / "made.mp4") != found[1] == digest_of(root / "rotation.mov")
+    assert store.content(str(tmp_path / "nowhere" / "gone.mp4")) is None

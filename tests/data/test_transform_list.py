@@ -22,11 +22,20 @@ def test_specs_become_transforms_in_order():
     assert build_transforms([]) == ()
 
 
+OPTIONS = {  # of those that do not make clips of a size
+    "box_crop": {"margin": 0.5},
+    "rand_augment": {"policy": "rand-m9-n2"},
+    "repeat_views": {"times": 3},
+}
+
+
 @pytest.mark.parametrize("name", lookup.names("transform"))
 def test_every_transform_can_be_built_by_name(name):
-    (transform,) = build_transforms([{"name": name, "size": 16}])
+    options = OPTIONS.get(name, {"size": 16})
+    (transform,) = build_transforms([{"name": name, **options}])
     assert isinstance(transform, grain.transforms.Map | grain.transforms.RandomMap)
-    assert transform.size == 16 and hash(transform)
+    assert {option: getattr(transform, option) for option in options} == options
+    assert hash(transform)
 
 
 def test_the_options_of_a_transform_are_checked_by_name():

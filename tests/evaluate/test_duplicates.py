@@ -61,3 +61,10 @@ def test_other_stretches_of_one_video_are_no_copies(tmp_path):
         (VideoRecord(path, "v", (0,), 5.0, 9.0), VideoRecord(path, "w", (0,), 0.0, 5.0)), ("a",)
     )
     assert duplicates.copies(val, train) == {1: path}
+
+
+def test_what_is_known_of_contents_stands_in_for_the_files(tmp_path):
+    train, val = index(tmp_path, a=None, b=None, c=None), index(tmp_path, x=None, y=None, z=None)
+    known = {"a": "one", "b": "two", "c": None, "x": "two", "y": "three", "z": None}
+    found = duplicates.copies(val, train, content_of=lambda path: known[Path(path).name])
+    assert found == {0: str(tmp_path / "b")}

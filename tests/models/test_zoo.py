@@ -15,6 +15,9 @@ PRETRAINING = {"videomae_pretrain"}
 CLASSIFIERS = [name for name in NAMES if name not in PRETRAINING]
 # These see frames, or the set of them, but not their order.
 ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "feature_head"}
+# No gradient by construction: the class token comes first and is all that is read of the last block,
+# where the forward scan has no earlier state to let decay.
+UNREACHED = {"videomamba": {"['encoder']['block_2']['mixer']['forward']['A_log']"}}
 CASES = [(name, v) for name in NAMES for v in lookup.module("model", name).VARIANTS]
 
 
@@ -91,7 +94,7 @@ def test_a_step_reaches_every_parameter(name):
     flat = jax.tree_util.tree_leaves_with_path(grads)
     assert all(np.isfinite(g).all() for _, g in flat)
     still = [jax.tree_util.keystr(path) for path, g in flat if not np.any(g)]
-    assert not still, f"no gradient: {still}"
+    assert set(still) == UNREACHED.get(name, set()), f"no gradient: {still}"
     if "batch_stats" in variables:
         pairs = zip(
             jax.tree.leaves(changed["batch_stats"]),

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvid.nn.position_table import nearest_rows, position_table, resize_nearest
+from jaxvid.nn.pooled_attention import linear_weights
+from jaxvid.nn.position_table import (
+    cubic_weights,
+    nearest_rows,
+    position_table,
+    resize_nearest,
+    resize_weighted,
+)
 
 
 def test_each_place_takes_the_row_at_its_share():
@@ -37,6 +44,29 @@ def test_every_axis_but_the_last_is_resized():
     np.testing.assert_array_equal(resize_nearest(jnp.asarray(table), (4, 3)), resized)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 2\) has no \(\*\(4,\), D\) form"):
         resize_nearest(table, (4,))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (4, 3), (2, 7), (9, 5)])
+def test_weighted_sums_are_pytorchs(size):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    table = np.random.default_rng(0).standard_normal((3, 4, 2), dtype=np.float32)
+    channels_first = torch.tensor(table).permute(2, 0, 1)[None]
+    for mode, weights in (("bicubic", cubic_weights), ("bilinear", linear_weights)):
+        resized = torch.nn.functional.interpolate(channels_first, size=size, mode=mode)
+        expected = resized[0].permute(1, 2, 0).numpy()
+        for given in (table, jnp.asarray(table)):
+            got = resize_weighted(given, size, weights)
+            assert got.dtype == np.float32 and isinstance(got, np.ndarray) == (given is table)
+            np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_weighted_sum_of_the_same_size_is_the_table():
+    table = np.ones((2, 3, 2), np.float32)
+    assert resize_weighted(table, (2, 3), cubic_weights) is table
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 2\) has no \(\*\(4,\), D\) form"):
+        resize_weighted(table, (4,), cubic_weights)
 
 
 class Reading(nn.Module):

@@ -29,6 +29,8 @@ def test_run_length_and_evaluation_may_change_the_recipe_may_not(tmp_path):
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     folder.open_for_training(tmp_path, changed("run", "steps", 9), difference)
     folder.open_for_training(tmp_path, changed("eval", "clips", 5), difference)
+    for where in ("root", "store"):  # the same clips from another place
+        folder.open_for_training(tmp_path, CONFIG | {"data": {where: "there"}}, difference)
     with pytest.raises(CheckpointError, match="belongs to a run with another recipe") as error:
         folder.open_for_training(tmp_path, changed("optim", "learning_rate", 0.2), difference)
     assert "optim.learning_rate: 0.1 -> 0.2" in str(error.value)
@@ -75,6 +77,24 @@ def test_the_log_of_a_bucket_is_there_once_a_warning_was_given(tmp_path, monkeyp
         first, quiet, aloud, last = (tmp_path / "log.txt").read_text().splitlines()
         assert first == "of the first start" and aloud.endswith("aloud")
         assert quiet.endswith("quiet") and last.endswith("last words")
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+        log.propagate = kept[0]
+        log.setLevel(kept[1])
+
+
+def test_last_words_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(appending, "is_remote", lambda path: True)
+    log = logging.getLogger("jaxvid")
+    kept = log.propagate, log.level
+    try:
+        folder.start_logging(tmp_path / "gone", main=True)
+        log.info("last words")
+        (tmp_path / "gone").rmdir()
+        (tmp_path / "gone").write_text("a file")
+        folder.start_logging(None, main=True)
+        assert "the last lines of the log are not written: [Errno" in capsys.readouterr().err
     finally:
         for handler in list(log.handlers):
             log.removeHandler(handler)

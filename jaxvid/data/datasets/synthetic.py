@@ -21,8 +21,8 @@ from typing import Any
 
 import av
 import numpy as np
-from tqdm import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DataError, unknown
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.datasets import _files, folder
@@ -208,7 +208,8 @@ def _write_all(root: Path, parameters: dict[str, Any]) -> None:
             folder_.mkdir(parents=True)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             done = pool.map(write, jobs)
-            for _ in tqdm(done, f"writing {root.name}", len(jobs), unit="clip", mininterval=0.5):
+            what = f"writing {root.name}"
+            for _ in progress.bar(done, total=len(jobs), what=what, unit="clip"):
                 pass
         text = json.dumps(parameters, indent=2) + "\n"
         (draft / PARAMETERS_FILE).write_text(text, encoding="utf-8")

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from array_record.python import array_record_module
-from tqdm import tqdm
 
+from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DataError, DecodeError, unknown
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data import tf_example, tfrecord
@@ -71,7 +71,8 @@ def load(
     names = _class_names(folder, label, features[label])
     files = _shards(folder, split)
     records = []
-    for file in tqdm(files, f"{folder.parent.name} {split}", disable=len(files) < 2):
+    what, show = f"{folder.parent.name} {split}", len(files) > 1
+    for file in progress.bar(files, total=len(files), what=what, unit="file", show=show):
         for number, (place, data) in enumerate(_records(file)):
             labels = _labels(file, number, data, label, len(names))
             extra = {"place": place, "feature": video, "fps": fps}

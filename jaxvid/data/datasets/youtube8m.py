@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from jaxvid.core.errors import DataError, unknown
+from jaxvid.core import progress
+from jaxvid.core.errors import ConfigError, DataError, unknown
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data import tf_example, tfrecord
 from jaxvid.data.datasets import _files, _listed
@@ -49,29 +49,41 @@ def load(
     annotations: the vocabulary, else root's vocabulary.csv if there is one. features: which ones, in
     the order in which they are put together: ("rgb", "audio") is 1152 numbers. num_classes: where there
     is no vocabulary, 3,862 if unset. A record's path is its shard, its extra says where in it.
-    max_missing has nothing to tolerate: the shards are the list.
+    max_missing: the share of the split's shards, 0 to 1, that may be damaged; they are left out, which
+    the log says. How many shards there should be is not known here.
 
-    Raises UnknownNameError for another split or feature, DataError when there are no shards of the
-    split, for shards of both levels, repeated or damaged ones, and for labels outside the classes.
+    Raises UnknownNameError for another split or feature, ConfigError for a share outside 0..1, DataError
+    when there are no shards of the split, for shards of both levels, repeated ones, and more damaged ones
+    than tolerated: all are tried first. Labels outside the classes are such a damage.
     """
     if split not in SPLITS:
         raise unknown("split of youtube8m", split, SPLITS)
     for name in features:
         if name not in FEATURES:
             raise unknown("feature of youtube8m", name, FEATURES)
+    if not isinstance(max_missing, int | float) or not 0 <= max_missing <= 1:
+        raise ConfigError(f"max_missing is {max_missing!r}, expected a share from 0.0 to 1.0")
     base = Path(root if videos is None else videos)
     names = _class_names(Path(root), annotations, num_classes)
     records: dict[str, VideoRecord] = {}
     levels: dict[str, Path] = {}
-    shards = _shards(base, split)
-    for shard in tqdm(shards, f"youtube8m {split}", disable=len(shards) < 20):
-        for record in _scan(shard, tuple(features), len(names)):
+    shards, damaged = _shards(base, split), []
+    show = len(shards) >= 20
+    what = f"youtube8m {split}"
+    for shard in progress.bar(shards, total=len(shards), what=what, unit="shard", show=show):
+        try:
+            found = list(_scan(shard, tuple(features), len(names)))
+        except DataError as error:
+            damaged.append(str(error))
+            continue
+        for record in found:
             levels.setdefault(record.extra["level"], shard)
             first = records.setdefault(record.id, record)
             if first is not record and first.extra["level"] == record.extra["level"]:
                 raise DataError(
                     f"{shard}: the video {record.id} is in {first.path} already; is a shard there twice?"
                 )
+    _refuse_or_say(damaged, len(shards), max_missing)
     if len(levels) > 1:
         raise DataError(
             f"{base}: {levels['video']} holds features of whole videos, {levels['frame']} of frames; "
@@ -116,6 +128,19 @@ def _feature(name: str, context: dict, sequences: dict) -> np.ndarray:
 
 
 # --- the index --------------------------------------------------------------------------------------
+
+
+def _refuse_or_say(damaged: Sequence[str], shards: int, max_missing: float) -> None:
+    if not damaged:
+        return
+    said = f"youtube8m: {len(damaged)} of {shards} shards cannot be used; the first ten:\n  "
+    said += "\n  ".join(damaged[:10])
+    if len(damaged) > max_missing * shards or len(damaged) == shards:
+        raise DataError(
+            f"{said}\nThat is a share of {len(damaged) / shards:.4f}, tolerated are {max_missing} "
+            "(data.options.max_missing)"
+        )
+    _log.warning("%s\nThey are left out", said)
 
 
 def _scan(shard: Path, features: tuple[str, ...], classes: int):
