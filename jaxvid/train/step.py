@@ -56,10 +56,8 @@ def make_train_step(
         def one(carry, part):
             grads, sums, batch_stats = carry
             index, batch = part
-            # Divided weights are gathered in each part anew: gathered once they would stay whole.
-            params, index = jax.lax.optimization_barrier((state.params, index))
             part_rng = jax.random.fold_in(rng, index)
-            new, (new_sums, batch_stats) = grad(params, batch_stats, part_rng, batch)
+            new, (new_sums, batch_stats) = grad(state.params, batch_stats, part_rng, batch)
             return (jax.tree.map(jnp.add, grads, new), add(sums, new_sums), batch_stats), None
 
         # Every accumulate-th row, so that each device keeps its own rows and nothing moves.
