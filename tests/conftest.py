@@ -4,6 +4,9 @@ import logging
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Threads of XLA's pool. It has one a device, and a device that waits for others in two places at once
+# (a loop with collectives beside one outside) takes two: all wait for each other, and XLA aborts.
+os.environ.setdefault("NPROC", "32")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )

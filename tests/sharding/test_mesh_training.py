@@ -28,10 +28,10 @@ from jaxvid.metrics.collectives import traffic
 from jaxvid.sharding.mesh import batch_sharding
 from jaxvid.sharding.rules import MIN_ELEMENTS_TO_DIVIDE, path_name
 
-STEPS, BATCH, VIEWS = 5, 8, 2
+STEPS, BATCH = 5, 8
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (4, 1, 2)]
 ONE_BLOCK = {"stage_sizes": (1,), "width": 32}
-# One of each kind, small enough for every run of the tests.
+# One of each kind, small enough for every run of the tests but on LONGER meshes.
 QUICK = {
     "videomae": {"drop_path_rate": 0.1},
     "r2plus1d": ONE_BLOCK | {"temporal_strides": (1,), "spatial_strides": (1,)},
@@ -42,10 +42,14 @@ PLAIN = ("videomae", "videomae_pretrain")
 # As their test variants are.
 SLOW = ["videomae_pretrain", "mvit", "video_swin", "uniformer", "xclip", "audio_visual"]
 SLOW += ["x3d", "slowfast", "cnn_mamba"]
-CASES = [pytest.param(name, mesh, id=f"{name} {mesh}") for name in QUICK for mesh in MESHES]
-CASES += [
-    pytest.param(name, mesh, id=f"{name} {mesh}", marks=pytest.mark.slow)
-    for name in SLOW
+LONGER = {("r2plus1d", (1, 8, 1)), ("r2plus1d", (4, 1, 2)), ("cnn_lstm", (4, 1, 2))}
+CASES = [
+    pytest.param(
+        *(name, mesh),
+        id=f"{name} {mesh}",
+        marks=[pytest.mark.slow] * (name in SLOW or (name, mesh) in LONGER),
+    )
+    for name in (*QUICK, *SLOW)
     for mesh in MESHES
 ]
 
