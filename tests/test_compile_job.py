@@ -53,6 +53,7 @@ def step(*overrides, devices=8):
     return run_compile._step(c, mesh, [])
 
 
+@pytest.mark.slow
 def test_memory_falls_with_fsdp_as_the_shardings_say():
     arguments = {}
     for fsdp in (1, 8):

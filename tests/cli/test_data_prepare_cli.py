@@ -220,6 +220,7 @@ def test_bench_says_what_waits(bench):
     assert "the data keep up" in told["verdict"] and told["advice"] == ""
 
 
+@pytest.mark.slow
 def test_the_model_is_timed_where_nobody_says_what_it_needs(bench):
     code, out, _ = bench()
     assert code == 0 and "a training step on cpu: " in out

@@ -42,7 +42,8 @@ PLAIN = ("videomae", "videomae_pretrain")
 # As their test variants are.
 SLOW = ["videomae_pretrain", "mvit", "video_swin", "uniformer", "xclip", "audio_visual"]
 SLOW += ["x3d", "slowfast", "cnn_mamba"]
-LONGER = {("r2plus1d", (1, 8, 1)), ("r2plus1d", (4, 1, 2)), ("cnn_lstm", (4, 1, 2))}
+LONGER = {("r2plus1d", (1, 8, 1)), ("r2plus1d", (2, 2, 2)), ("r2plus1d", (4, 1, 2))}
+LONGER |= {("cnn_lstm", (8, 1, 1)), ("cnn_lstm", (4, 1, 2))}
 CASES = [
     pytest.param(
         *(name, mesh),
