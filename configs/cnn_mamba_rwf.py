@@ -1,4 +1,5 @@
-"""Fight or no fight: ResNet features of 16 frames through selective state-space blocks, trained on RWF-2000.
+"""Fight or no fight: ResNet features of 16 frames through selective state-space blocks, trained on
+RWF-2000.
 
     python -m jaxvid.main --config configs/cnn_mamba_rwf.py --config.data.root=DIR --workdir W
 

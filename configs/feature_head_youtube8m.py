@@ -2,11 +2,12 @@
 
     python -m jaxvid.main --config configs/feature_head_youtube8m.py --config.data.root=DIR --workdir W
 
-The argument after the colon is a variant of `jaxvid models feature_head`: moe (default), logistic for the
-features of whole videos (shards of 31 GB in all), attention, netvlad for those of frames (1.5 TB); `test` is
-for seconds. DIR holds train*.tfrecord, validate*.tfrecord of that level; a part of the shards is enough to
-begin with. Published: GAP@20 0.802 on validation by a mixture of 200 experts at video level, release of
-2017 (Zhu et al. 2017, arXiv 1707.04143; this one has 2, as the publisher's code).
+The argument after the colon is a variant of `jaxvid models feature_head`: moe (default), logistic
+for the features of whole videos (shards of 31 GB in all), attention, netvlad for those of frames
+(1.5 TB); `test` is for seconds. DIR holds train*.tfrecord, validate*.tfrecord of that level; a part
+of the shards is enough to begin with. Published: GAP@20 0.802 on validation by a mixture of 200
+experts at video level, release of 2017 (Zhu et al. 2017, arXiv 1707.04143; this one has 2, as the
+publisher's code).
 
 Only features are published, no pixels: nothing is decoded, cropped, flipped or coloured here.
 """

@@ -3,11 +3,11 @@
     python -m jaxvid.main --config configs/quickstart.py --workdir runs/quickstart
     python -m jaxvid.main --config configs/quickstart.py:x3d --workdir runs/quickstart_x3d
 
-The data set is generated on first use, as real video files in data/synthetic: textured shapes that move left,
-move right, approach or recede over moving clutter. Right is left played backwards and receding is
-approaching backwards, so a model that does not see order cannot pass 0.5. Two CPU cores, about three
-minutes; validation top-1 of 0.9 and more. After a colon stands any classifier of `jaxvid models`; it is
-trained in its variant `test`.
+The data set is generated on first use, as real video files in data/synthetic: textured shapes that
+move left, move right, approach or recede over moving clutter. Right is left played backwards and
+receding is approaching backwards, so a model that does not see order cannot pass 0.5. Two CPU
+cores, about three minutes; validation top-1 of 0.9 and more. After a colon stands any classifier of
+`jaxvid models`; it is trained in its variant `test`.
 """
 
 from jaxvid.config import default

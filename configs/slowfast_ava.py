@@ -1,10 +1,12 @@
-"""AVA 2.2: SlowFast fine-tuned to say what is done in a second of a film (Feichtenhofer et al. 2019, section 5).
+"""AVA 2.2: SlowFast fine-tuned to say what is done in a second of a film (Feichtenhofer et al.
+2019, section 5).
 
     python -m jaxvid.main --config configs/slowfast_ava.py --config.data.root=DIR --workdir W
 
-DIR holds ava_train_v2.2.csv, ava_val_v2.2.csv, ava_action_list_v2.2.pbtxt and videos/ID.mkv. This is clip-level
-multi-label classification, all actions in the picture around the annotated second, and not detection: its mAP is not that of
-papers. After the colon: `persons`, one person at a time, cut out by the box in training and in evaluation; `test` is for seconds.
+DIR holds ava_train_v2.2.csv, ava_val_v2.2.csv, ava_action_list_v2.2.pbtxt and videos/ID.mkv. This
+is clip-level multi-label classification, all actions in the picture around the annotated second,
+and not detection: its mAP is not that of papers. After the colon: `persons`, one person at a time,
+cut out by the box in training and in evaluation; `test` is for seconds.
 
 The weights to start from are those of Kinetics: --config.init.checkpoint=SLOWFAST_8x8_R50.pyth
 --config.init.arch=pytorchvideo/slowfast_r50.

@@ -2,9 +2,9 @@
 
     python -m jaxvid.main --config configs/slowfast_charades.py --config.data.root=DIR --workdir W
 
-DIR holds Charades_v1_{train,test}.csv, Charades_v1_classes.txt and Charades_v1_480/; `:test` is for seconds. Binary
-cross-entropy; the result is the mAP of whole videos over 10 clips × 3 crops, the highest score of each class among them;
-the paper's is 42.1 (R101 16 × 8 from Kinetics-400).
+DIR holds Charades_v1_{train,test}.csv, Charades_v1_classes.txt and Charades_v1_480/; `:test` is for
+seconds. Binary cross-entropy; the result is the mAP of whole videos over 10 clips × 3 crops, the
+highest score of each class among them; the paper's is 42.1 (R101 16 × 8 from Kinetics-400).
 
 The weights to start from are those of Kinetics: --config.init.checkpoint=SLOWFAST_16x8_R101_50_50.pyth
 --config.init.arch=pytorchvideo/slowfast_r101 with --config.model.variant=R101_16x8.

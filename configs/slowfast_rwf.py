@@ -1,4 +1,5 @@
-"""Fight or no fight: SlowFast: few frames with many channels, many frames with few, trained on RWF-2000.
+"""Fight or no fight: SlowFast: few frames with many channels, many frames with few, trained on
+RWF-2000.
 
     python -m jaxvid.main --config configs/slowfast_rwf.py --config.data.root=DIR --workdir W
 

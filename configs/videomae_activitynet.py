@@ -1,4 +1,5 @@
-"""ActivityNet 1.3: VideoMAE fine-tuned, on segments (one action each) or on whole videos (several labels).
+"""ActivityNet 1.3: VideoMAE fine-tuned, on segments (one action each) or on whole videos (several
+labels).
 
     python -m jaxvid.main --config configs/videomae_activitynet.py:untrimmed --config.data.root=DIR --workdir W
 

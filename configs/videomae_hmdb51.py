@@ -2,9 +2,10 @@
 
     python -m jaxvid.main --config configs/videomae_hmdb51.py:1 --config.data.root=DIR --workdir W/fold1
 
-The argument is the fold: 1 (default), 2, 3; `test` is for seconds. DIR holds testTrainMulti_7030_splits/ and
-hmdb51_org/CLASS/. A published accuracy is the mean of the three folds, 5 clips × 3 crops; the paper's ViT-B
-reaches 62.6 % when pretrained on HMDB51 alone and 73.3 % from Kinetics-400.
+The argument is the fold: 1 (default), 2, 3; `test` is for seconds. DIR holds
+testTrainMulti_7030_splits/ and hmdb51_org/CLASS/. A published accuracy is the mean of the three
+folds, 5 clips × 3 crops; the paper's ViT-B reaches 62.6 % when pretrained on HMDB51 alone and 73.3
+% from Kinetics-400.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base).
 Other sizes: --config.model.variant=S, L, H.

@@ -2,8 +2,9 @@
 
     python -m jaxvid.main --config configs/videomae_jester.py --config.data.root=DIR --workdir W
 
-DIR (data/jester) holds jester-v1-{train,validation,labels}.csv and 20bn-jester-v1/ID/00001.jpg, …; `:test` is for
-seconds. A flipped swipe to the left is one to the right: flips swap those labels. Result: 2 clips × 3 crops.
+DIR (data/jester) holds jester-v1-{train,validation,labels}.csv and 20bn-jester-v1/ID/00001.jpg, …;
+`:test` is for seconds. A flipped swipe to the left is one to the right: flips swap those labels.
+Result: 2 clips × 3 crops.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base-ssv2).
 Other sizes: --config.model.variant=S, L, H.

@@ -2,11 +2,11 @@
 
     python -m jaxvid.main --config configs/videomae_kinetics.py:400 --config.data.root=DIR --workdir W
 
-The argument is the release: 400 (default), 600, 700; `test` is for seconds. DIR holds train.csv, val.csv and
-the clips in train/CLASS/, val/CLASS/ (see data/datasets/kinetics.py). Links die: up to a tenth of the clips
-may be missing, and the log says how many are. Result: 5 clips × 3 crops; the paper's ViT-B reaches 81.5 %
-on Kinetics-400 after 1,600 epochs of pretraining. Made for some 16 accelerators of 80 GB; with fewer, a
-smaller data.batch_size.
+The argument is the release: 400 (default), 600, 700; `test` is for seconds. DIR holds train.csv,
+val.csv and the clips in train/CLASS/, val/CLASS/ (see data/datasets/kinetics.py). Links die: up to
+a tenth of the clips may be missing, and the log says how many are. Result: 5 clips × 3 crops; the
+paper's ViT-B reaches 81.5 % on Kinetics-400 after 1,600 epochs of pretraining. Made for some 16
+accelerators of 80 GB; with fewer, a smaller data.batch_size.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base);
 with -base-finetuned-kinetics --mode eval measures the published weights.

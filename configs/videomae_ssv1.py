@@ -2,9 +2,9 @@
 
     python -m jaxvid.main --config configs/videomae_ssv1.py --config.data.root=DIR --workdir W
 
-DIR holds something-something-v1-{train,validation,labels}.csv and 20bn-something-something-v1/ID/00001.jpg, …;
-`:test` is for seconds. The set asks how things move, often "… from left to right": no flips. Result: 2 clips
-× 3 crops.
+DIR holds something-something-v1-{train,validation,labels}.csv and
+20bn-something-something-v1/ID/00001.jpg, …; `:test` is for seconds. The set asks how things move,
+often "… from left to right": no flips. Result: 2 clips × 3 crops.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base-ssv2).
 Other sizes: --config.model.variant=S, L, H.

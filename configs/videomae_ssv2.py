@@ -2,9 +2,10 @@
 
     python -m jaxvid.main --config configs/videomae_ssv2.py --config.data.root=DIR --workdir W
 
-DIR holds something-something-v2-{train,validation,labels}.json and 20bn-something-something-v2/ID.webm; `:test`
-is for seconds. The set asks how things move, often "… from left to right": no flips. Result: 2 clips × 3
-crops; the paper's ViT-B reaches 70.8 % after 2,400 epochs of pretraining on this set.
+DIR holds something-something-v2-{train,validation,labels}.json and
+20bn-something-something-v2/ID.webm; `:test` is for seconds. The set asks how things move, often "…
+from left to right": no flips. Result: 2 clips × 3 crops; the paper's ViT-B reaches 70.8 % after
+2,400 epochs of pretraining on this set.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base-ssv2).
 Other sizes: --config.model.variant=S, L, H.

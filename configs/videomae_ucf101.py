@@ -2,10 +2,10 @@
 
     python -m jaxvid.main --config configs/videomae_ucf101.py:1 --config.data.root=DIR --workdir W/fold1
 
-The argument is the fold: 1 (default), 2, 3; `test` is for seconds. DIR holds ucfTrainTestlist/ and UCF-101/. A
-published accuracy is the mean of the three folds, 5 clips × 3 crops; the paper's ViT-B reaches 91.3 % when
-pretrained on UCF101 alone and 96.1 % from Kinetics-400. The set is small: what is learned here is little
-without pretraining.
+The argument is the fold: 1 (default), 2, 3; `test` is for seconds. DIR holds ucfTrainTestlist/ and
+UCF-101/. A published accuracy is the mean of the three folds, 5 clips × 3 crops; the paper's ViT-B
+reaches 91.3 % when pretrained on UCF101 alone and 96.1 % from Kinetics-400. The set is small: what
+is learned here is little without pretraining.
 
 Weights to start from are --config.init.checkpoint=FOLDER (such as MCG-NJU/videomae-base).
 Other sizes: --config.model.variant=S, L, H.

@@ -2,10 +2,11 @@
 
     python -m jaxvid.main --config configs/vivit_rwf.py --config.data.root=DIR --workdir W
 
-The argument after the colon is a variant of `jaxvid models vivit`: B-fact-encoder (default), B, L, …; `test` is
-for seconds. As the paper fine-tunes on Kinetics (section 4.1): SGD with momentum, a cosine after 2.5 epochs of
-warm-up, gradients clipped to norm 1, no weight decay; stochastic depth and label smoothing as on its smaller
-sets. Without a checkpoint it is trained from scratch, which 1,600 clips are by far too few for.
+The argument after the colon is a variant of `jaxvid models vivit`: B-fact-encoder (default), B, L,
+…; `test` is for seconds. As the paper fine-tunes on Kinetics (section 4.1): SGD with momentum, a
+cosine after 2.5 epochs of warm-up, gradients clipped to norm 1, no weight decay; stochastic depth
+and label smoothing as on its smaller sets. Without a checkpoint it is trained from scratch, which
+1,600 clips are by far too few for.
 
 Where the weights come from is init.checkpoint; tables of positions are resized to data.num_frames and data.size:
     Kinetics, variant B         FOLDER, a download of google/vivit-b-16x2-kinetics400 from the Hugging Face hub

@@ -2,10 +2,11 @@
 
     python -m jaxvid.main --config configs/vjepa2_rwf.py --config.data.root=DIR --workdir W
 
-The argument after the colon is a variant of `jaxvid models vjepa2`: L (default), H, g; `test` is for seconds and
-trains all of a small model from scratch. As the paper evaluates: the encoder stays as it was pretrained, a
-pooler of three blocks and a query and the linear layer learn (Assran et al. 2025, section 4). Its rate and weight
-decay are of the grid that the authors search, 5e-3 … 1e-4 and 0.01 … 0.8, without warm-up, for 20 epochs.
+The argument after the colon is a variant of `jaxvid models vjepa2`: L (default), H, g; `test` is
+for seconds and trains all of a small model from scratch. As the paper evaluates: the encoder stays
+as it was pretrained, a pooler of three blocks and a query and the linear layer learn (Assran et al.
+2025, section 4). Its rate and weight decay are of the grid that the authors search, 5e-3 … 1e-4 and
+0.01 … 0.8, without warm-up, for 20 epochs.
 
 The weights are fetched from the Hugging Face hub; where there is no network, --config.init.checkpoint=FOLDER, a
 download of facebook/vjepa2-vitl-fpc64-256 (-vith-, -vitg-). A probe that has learned another set starts from

@@ -239,7 +239,8 @@ def _grid(c: ConfigDict, model: nn.Module) -> tuple[int, int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Labels:
-    """What is told apart: the kind of training, the classes, and the heads of a set that has several."""
+    """What is told apart: the kind of training, the classes, and the heads of a set that has
+    several."""
 
     kind: str
     num_classes: int

@@ -1,4 +1,5 @@
-"""From a config to its data: records, what opens and loads them, and batches for training and evaluation."""
+"""From a config to its data: records, what opens and loads them, and batches for training and
+evaluation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,8 +37,8 @@ def root(c: ConfigDict) -> Path:
 
 def index(c: ConfigDict, split: str) -> DatasetIndex:
     """The records of a split: of the set itself, or, on a machine that has not got it, those that
-    data.store was prepared with. Where the set is, it counts: its labels may have been mended since, and
-    the log says if they are others. Raises DataError when the records are not there."""
+    data.store was prepared with. Where the set is, it counts: its labels may have been mended
+    since, and the log says if they are others. Raises DataError when the records are not there."""
     load, options = _module(c).load, c.data.options.to_dict()
     if not c.data.store:
         return load(root(c), split, **options)
@@ -59,7 +60,8 @@ def index(c: ConfigDict, split: str) -> DatasetIndex:
 
 
 def content_of(c: ConfigDict) -> Callable[[str], str | None] | None:
-    """Of a video's path, what tells its content from others', where that is not for the files to say."""
+    """Of a video's path, what tells its content from others', where that is not for the files to
+    say."""
     return None if _files_are_here(c) or not c.data.store else _store(c).content
 
 

@@ -1,4 +1,5 @@
-"""What the fields of a config may hold: names that exist, numbers in range, and what belongs together."""
+"""What the fields of a config may hold: names that exist, numbers in range, and what belongs
+together."""
 
 import dataclasses
 import inspect

@@ -85,10 +85,11 @@ def from_pretrained(
 ) -> tuple[nn.Module, dict, dict]:
     """(model, variables, info) of a checkpoint.
 
-    path: a Hugging Face folder, or its id on the hub (extra `hub`), a folder of `save_pretrained`, a workdir of one's own training (its
-    last checkpoint), or a file of weights (.safetensors, .pth, .pt, .bin). arch: for a file, what it is of: a name as "videomae/pretrain", or a model's
-    plain name, which finds the reference by the keys; for any checkpoint, the model to start with
-    it ("videomae" from a pretraining). config: of the reference, where a file's weights do not tell
+    path: a Hugging Face folder, or its id on the hub (extra `hub`), a folder of `save_pretrained`,
+    a workdir of one's own training (its last checkpoint), or a file of weights (.safetensors, .pth,
+    .pt, .bin). arch: for a file, what it is of: a name as "videomae/pretrain", or a model's plain
+    name, which finds the reference by the keys; for any checkpoint, the model to start with it
+    ("videomae" from a pretraining). config: of the reference, where a file's weights do not tell
     it. num_classes: other than the checkpoint's makes a fresh head, drawn from `seed` and said in
     the log and in info["fresh"]. overrides: fields of the module (drop_path_rate, dtype, …).
 

@@ -1,5 +1,5 @@
-"""`--mode compile`: the training step of a recipe, compiled ahead of time and never run, for the devices
-that are here or for a TPU slice that is not."""
+"""`--mode compile`: the training step of a recipe, compiled ahead of time and never run, for the
+devices that are here or for a TPU slice that is not."""
 
 import dataclasses
 import json

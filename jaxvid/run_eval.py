@@ -288,7 +288,8 @@ def write_report(
 
 
 def _without_duplicates(c: ConfigDict, setting: Setting, rows: dict | None) -> dict:
-    """Of clips that were trained on too: which, and the numbers without them; {} where there are none."""
+    """Of clips that were trained on too: which, and the numbers without them; {} where there are
+    none."""
     val, train = setting.val_index, setting.train_index
     many = len(val) + len(train) > c.eval.duplicates_among
     one_split = c.data.val_split == c.data.train_split

@@ -65,7 +65,8 @@ def read(path: str | PathLike, step: str = "last") -> Checkpoint:
 
 
 def _task(path: Place, config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"kind", "heads", "feature_size"} of task.json, which older workdirs lack, and how views are pooled."""
+    """{"kind", "heads", "feature_size"} of task.json, which older workdirs lack, and how views are
+    pooled."""
     name = config["objective"]["name"]
     task = {"kind": lookup.module("objective", name).TASK, "heads": {}, "feature_size": 0}
     if (path / "task.json").is_file():

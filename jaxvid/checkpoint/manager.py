@@ -139,7 +139,8 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self, step: int | None) -> Iterator[None]:
-        """Whatever goes wrong within is storage that cannot be written; each kind has its own errors."""
+        """Whatever goes wrong within is storage that cannot be written; each kind has its own
+        errors."""
         kinds = (OSError, ValueError, RuntimeError) if self._local else Exception
         try:
             yield

@@ -71,8 +71,8 @@ def _access() -> dict:
     """How to get at buckets: as s3fs does, which writes all that is not arrays.
 
     An endpoint and its region, for MinIO and other kin of S3, where s3fs was told of one
-    (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, endpoint_url in ~/.aws/config); the kind of credentials where
-    they are no file's, as TensorStore reports every file that it does not find as an error.
+    (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, endpoint_url in ~/.aws/config); the kind of credentials
+    where they are no file's, as TensorStore reports every file that it does not find as an error.
     """
     import botocore.session  # of the cloud extra, with s3fs
     import fsspec

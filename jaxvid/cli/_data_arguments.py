@@ -17,7 +17,8 @@ from jaxvid.data.detect import detect
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """splits: what was asked for, None: all of the reader's. config: of the recipe, None without one."""
+    """splits: what was asked for, None: all of the reader's. config: of the recipe, None without
+    one."""
 
     dataset: str
     root: Path

@@ -1,4 +1,5 @@
-"""Mean and deviation of a dataset's pixels, the balance of its classes, a picture of training batches."""
+"""Mean and deviation of a dataset's pixels, the balance of its classes, a picture of training
+batches."""
 
 import argparse
 import dataclasses

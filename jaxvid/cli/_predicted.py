@@ -10,8 +10,9 @@ Ranked = list[tuple[int, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Teller:
-    """names: of the classes, those of all heads in a row; heads: {head: its number of classes}, {} of one
-    list. top_k: so many are told at most, None: all; threshold: of at least this probability."""
+    """names: of the classes, those of all heads in a row; heads: {head: its number of classes}, {}
+    of one list. top_k: so many are told at most, None: all; threshold: of at least this
+    probability."""
 
     names: Sequence[str]
     heads: Mapping[str, int]
@@ -19,8 +20,8 @@ class Teller:
     threshold: float
 
     def as_json(self, prediction: Prediction) -> dict:
-        """{"path", "predictions": […]}, of several heads {"path", "heads": {…}, "actions": […]}, of what could
-        not be read {"path", "error"}."""
+        """{"path", "predictions": […]}, of several heads {"path", "heads": {…}, "actions": […]}, of
+        what could not be read {"path", "error"}."""
         if prediction.error is not None:
             return {"path": prediction.path, "error": prediction.error}
         if not self.heads:

@@ -15,7 +15,8 @@ ACTIONS = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """`jaxvid data check|stats|prepare|bench …` -> exit code; each action has a file `_data_<action>`."""
+    """`jaxvid data check|stats|prepare|bench …` -> exit code; each action has a file
+    `_data_<action>`."""
     argv = list(argv)
     if argv and argv[0] in ACTIONS:
         return importlib.import_module(f"jaxvid.cli._data_{argv[0]}").run(argv[1:])

@@ -18,8 +18,9 @@ SEVERAL_LABELS = "multi_label_classification"  # a problem_type of transformers
 
 @dataclasses.dataclass(frozen=True)
 class HfFolder:
-    """config: config.json. preprocessing: what video_preprocessor_config.json or preprocessor_config.json
-    tells, as in jaxvid/convert/preprocessing.py, {} without these files. state: key -> array."""
+    """config: config.json. preprocessing: what video_preprocessor_config.json or
+    preprocessor_config.json tells, as in jaxvid/convert/preprocessing.py, {} without these files.
+    state: key -> array."""
 
     config: dict[str, Any]
     preprocessing: dict[str, Any]
@@ -61,7 +62,8 @@ def class_names(config: dict[str, Any]) -> list[str] | None:
 
 
 def task(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of a model of several labels a clip, as `info["task"]` has it (jaxvid/pretrained.py); else None."""
+    """Of a model of several labels a clip, as `info["task"]` has it (jaxvid/pretrained.py); else
+    None."""
     if config.get("problem_type") != SEVERAL_LABELS:
         return None
     return {"kind": "multilabel", "heads": {}, "pooling": "mean"}

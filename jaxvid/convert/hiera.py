@@ -1,8 +1,8 @@
 """Hiera: the video classifiers of facebookresearch/hiera, hiera_{base,base_plus,large,huge}_16x224.
 
-Files hold {"model_state": {…}}. The config is what the repository's class Hiera takes; what is not said is
-as its hiera_base_16x224 says it. Weights tell all of it but the number of heads, which is known
-by the width of the published models, and the strides, which are taken to be theirs.
+Files hold {"model_state": {…}}. The config is what the repository's class Hiera takes; what is not
+said is as its hiera_base_16x224 says it. Weights tell all of it but the number of heads, which is
+known by the width of the published models, and the strides, which are taken to be theirs.
 
 The two tables of positions are resized to those of the model that is loaded: linearly over frames and
 bilinearly over a frame (a table does not tell its height from its width: one of another size is taken

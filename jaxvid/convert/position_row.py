@@ -43,8 +43,8 @@ class PositionRow:
 
 @dataclasses.dataclass(frozen=True)
 class ResizedGrid:
-    """A grid (*grid, D) on both sides, resized by `resize_grid` where they differ; with one axis less, the
-    grid of one frame, it is the same for every frame."""
+    """A grid (*grid, D) on both sides, resized by `resize_grid` where they differ; with one axis
+    less, the grid of one frame, it is the same for every frame."""
 
     def load(self, arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
         (table,), (shape,) = arrays, shapes

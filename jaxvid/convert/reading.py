@@ -61,8 +61,8 @@ def from_state(
 def from_path(
     path: str | Path, arch: str | None = None, config: Mapping[str, Any] | None = None
 ) -> Checkpoint:
-    """A Hugging Face folder or id, an export of jaxvid (folder or .safetensors), a file of weights, or a
-    folder that Flax or Orbax left.
+    """A Hugging Face folder or id, an export of jaxvid (folder or .safetensors), a file of weights,
+    or a folder that Flax or Orbax left.
 
     arch: needed for a file that says nothing of itself; for a folder it may name the model to
     start, or a source whose keys the folder has. config: of the reference, for a file whose weights

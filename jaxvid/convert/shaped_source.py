@@ -14,9 +14,9 @@ from jaxvid.convert.source import Clip, Source
 
 @dataclasses.dataclass(frozen=True)
 class ShapedSource(Source):
-    """complete: (its config, key -> shape) -> the config with what the shapes tell besides; None: the
-    config tells all. rules: its config -> the rules of such a checkpoint; `entries` are then those of all
-    configs together, by which keys are recognised.
+    """complete: (its config, key -> shape) -> the config with what the shapes tell besides; None:
+    the config tells all. rules: its config -> the rules of such a checkpoint; `entries` are then
+    those of all configs together, by which keys are recognised.
     """
 
     complete: Callable[[Mapping[str, Any], Mapping[str, tuple]], dict[str, Any]] | None = None

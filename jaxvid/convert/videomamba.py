@@ -1,12 +1,13 @@
 """VideoMamba: the checkpoints of OpenGVLab/VideoMamba, of clips and of the images they start from.
 
-videomamba/videomamba: video_sm's, as fine-tuned on Kinetics, Something-Something, Breakfast and COIN.
-videomamba/image: image_sm's, as trained on ImageNet. They become a model of clips as video_sm makes them
-one: the kernel of the patches in the middle frame of a tubelet, no positions in time.
+videomamba/videomamba: video_sm's, as fine-tuned on Kinetics, Something-Something, Breakfast and
+COIN. videomamba/image: image_sm's, as trained on ImageNet. They become a model of clips as video_sm
+makes them one: the kernel of the patches in the middle frame of a tubelet, no positions in time.
 
-The config has the words of the repository's VisionMamba; what is not said is as in its code. Tables of
-positions for other frames and sizes are resized at load as its run_class_finetuning.py does: bicubically
-over space, the class token's place as it is, and linearly over time. One's own weights too.
+The config has the words of the repository's VisionMamba; what is not said is as in its code. Tables
+of positions for other frames and sizes are resized at load as its run_class_finetuning.py does:
+bicubically over space, the class token's place as it is, and linearly over time. One's own weights
+too.
 """
 
 import dataclasses

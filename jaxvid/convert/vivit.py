@@ -1,8 +1,9 @@
 """ViViT: Hugging Face's checkpoints (model 1) and those of the original code, scenic (models 1 to 4).
 
-Hugging Face: VivitForVideoClassification, in the key names of transformers 4. scenic: google-research/scenic,
-projects/vivit, checkpoints of Flax (jaxvid/convert/flax_file.py); its config is `config.model` of a run, its
-clip `config.dataset_configs`, or either told by the shapes. Image ViTs start all four through TRANSFERS.
+Hugging Face: VivitForVideoClassification, in the key names of transformers 4. scenic:
+google-research/scenic, projects/vivit, checkpoints of Flax (jaxvid/convert/flax_file.py); its
+config is `config.model` of a run, its clip `config.dataset_configs`, or either told by the shapes.
+Image ViTs start all four through TRANSFERS.
 
 Tables of positions for other frames and sizes are resized at load: linear along time, rows and columns
 (jaxvid/convert/position_row.py), as scenic does; Hugging Face's own code has no way for clips.

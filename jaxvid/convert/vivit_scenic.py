@@ -1,8 +1,8 @@
 """The original ViViT: keys and configs of google-research/scenic, projects/vivit.
 
-Keys are '/'-joined paths of the parameters (jaxvid/convert/flax_file.py). A config is `config.model` of a
-run together with `config.dataset_configs`, or the arguments of the module's constructor; what it leaves out,
-the clip above all, is told by the shapes.
+Keys are '/'-joined paths of the parameters (jaxvid/convert/flax_file.py). A config is
+`config.model` of a run together with `config.dataset_configs`, or the arguments of the module's
+constructor; what it leaves out, the clip above all, is told by the shapes.
 """
 
 import math

@@ -1,10 +1,10 @@
 """V-JEPA 2: Hugging Face's classifiers, and the pretrained encoders that start one.
 
 hf/vjepa2: VJEPA2ForVideoClassification of transformers 4.57. hf/vjepa2_encoder: VJEPA2Model, as
-facebook/vjepa2-vitl-fpc64-256: it brings no classes, and pooler and head are fresh. vjepa2/encoder: the
-"target_encoder" (or "encoder") in the authors' own .pt files, as a state dict. The predictor of the
-pretraining, which both folders hold, is left aside; transformers starts a random one beside an export and
-says so, and does not use it to classify.
+facebook/vjepa2-vitl-fpc64-256: it brings no classes, and pooler and head are fresh. vjepa2/encoder:
+the "target_encoder" (or "encoder") in the authors' own .pt files, as a state dict. The predictor of
+the pretraining, which both folders hold, is left aside; transformers starts a random one beside an
+export and says so, and does not use it to classify.
 """
 
 import re

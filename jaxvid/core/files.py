@@ -14,8 +14,9 @@ from jaxvid.core.places import is_remote, storage_errors
 def write_atomically(path: epath.PathLike, data: bytes) -> None:
     """Writes a file beside `path` and renames it, so that no reader and no crash sees a part of it.
 
-    In a bucket, where an object appears whole or not at all, it is written as it is. Makes missing parent folders. Raises OSError of the same errno that names `path`; what stood
-    there before is untouched then.
+    In a bucket, where an object appears whole or not at all, it is written as it is. Makes missing
+    parent folders. Raises OSError of the same errno that names `path`; what stood there before is
+    untouched then.
     """
     path = epath.Path(path)
     if is_remote(path):

@@ -1,4 +1,5 @@
-"""Settings of XLA: one that convolutions on CPUs need, made when jaxvid is imported, and one on request.
+"""Settings of XLA: one that convolutions on CPUs need, made when jaxvid is imported, and one on
+request.
 
 jaxlib 0.10.1 and 0.10.2 hand 2D convolutions to YNNPACK, on one thread only; without that XLA runs
 Eigen's, on all of them: half the time on two cores. XLA reads its flags when its first device is

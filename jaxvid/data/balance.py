@@ -33,9 +33,9 @@ def record_weights(index: DatasetIndex, how: str) -> np.ndarray | None:
 
 
 def class_weights(index: DatasetIndex) -> tuple[float, ...]:
-    """K weights of a loss: clips / (classes · clips of the class), so that each class weighs the same
-    (King and Zeng 2001, section 4; scikit-learn's "balanced"). Classes without clips get 1; of a multi-head
-    index each head is on its own. A multi-label set has no such weights: ConfigError.
+    """K weights of a loss: clips / (classes · clips of the class), so that each class weighs the
+    same (King and Zeng 2001, section 4; scikit-learn's "balanced"). Classes without clips get 1; of
+    a multi-head index each head is on its own. A multi-label set has no such weights: ConfigError.
     """
     if index.multilabel:
         raise ConfigError(

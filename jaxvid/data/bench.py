@@ -1,7 +1,7 @@
 """How fast clips come, and where their time goes.
 
-`throughput` measures the pipeline as it trains, all threads at work. `stages` takes the same clips one by
-one in one thread and times each part of the way; its sum is what one core spends on a clip.
+`throughput` measures the pipeline as it trains, all threads at work. `stages` takes the same clips
+one by one in one thread and times each part of the way; its sum is what one core spends on a clip.
 """
 
 import copy

@@ -68,7 +68,8 @@ def unreadable(indices: Indices, facts: Facts) -> list[Finding]:
 
 
 def segments(indices: Indices, facts: Facts) -> list[Finding]:
-    """Labelled stretches that lie outside their video, or reach beyond its end by more than a second."""
+    """Labelled stretches that lie outside their video, or reach beyond its end by more than a
+    second."""
     outside, beyond = [], []
     for _, record in _records(indices):
         meta = facts[record.path].meta
@@ -90,7 +91,8 @@ def segments(indices: Indices, facts: Facts) -> list[Finding]:
 
 
 def same_content(indices: Indices, facts: Facts) -> list[Finding]:
-    """Files of equal bytes: in two splits, with two labels, or simply twice; and one file in two splits."""
+    """Files of equal bytes: in two splits, with two labels, or simply twice; and one file in two
+    splits."""
     splits, labels_of = _splits_of_paths(indices), collections.defaultdict(set)
     for _, record in _records(indices):
         labels_of[record.path].add(record.labels)

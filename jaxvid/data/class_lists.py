@@ -2,9 +2,9 @@
 
     class_lists.load("kinetics400")[0]      # 'abseiling'
 
-One text file a set in `labels/`, one class a line. Readers of a set fall back on them when the set's own
-list is not at hand, and a checkpoint's 400 numbers get names. "ava" keeps the publisher's ids, which have
-gaps: its lines are `id: name`.
+One text file a set in `labels/`, one class a line. Readers of a set fall back on them when the
+set's own list is not at hand, and a checkpoint's 400 numbers get names. "ava" keeps the publisher's
+ids, which have gaps: its lines are `id: name`.
 """
 
 import functools

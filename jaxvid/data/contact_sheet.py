@@ -1,4 +1,5 @@
-"""A picture of clips as a model gets them: a row a clip, its frames from left to right, its labels above."""
+"""A picture of clips as a model gets them: a row a clip, its frames from left to right, its labels
+above."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""Which reader fits a folder, for a user who has not said it: each is asked, the one that can read it wins."""
+"""Which reader fits a folder, for a user who has not said it: each is asked, the one that can read
+it wins."""
 
 import logging
 from pathlib import Path

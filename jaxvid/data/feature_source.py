@@ -24,10 +24,10 @@ class FeatureSource:
     """Loads the features of an index; picklable, safe to use from many threads at once.
 
     index: what to read; at least one record. read: record -> float32 (n, D), one row a frame, or a
-    single one of the whole video, such as `datasets/youtube8m.py: read_features`; D is the same for all.
-    num_frames: T, how many rows are taken: one of each of T equal parts, and rows repeat evenly where
-    there are fewer, so that a mean over them stays that of the video. clips: views V of a video.
-    deadline_seconds, on_error, max_label_width: see `ClipSource`.
+    single one of the whole video, such as `datasets/youtube8m.py: read_features`; D is the same for
+    all. num_frames: T, how many rows are taken: one of each of T equal parts, and rows repeat
+    evenly where there are fewer, so that a mean over them stays that of the video. clips: views V
+    of a video. deadline_seconds, on_error, max_label_width: see `ClipSource`.
 
     feature_size: D, found by reading. Raises DataError for an empty index or when none of its first
     records can be read, ConfigError for the rest.
@@ -132,7 +132,8 @@ class FeatureSource:
 def frame_numbers(
     count: int, num_frames: int, clips: int, rng: np.random.Generator | None
 ) -> np.ndarray:
-    """int64 (clips, num_frames) in 0..count-1, never decreasing: a row of each of num_frames equal parts.
+    """int64 (clips, num_frames) in 0..count-1, never decreasing: a row of each of num_frames equal
+    parts.
 
     Parts are intervals of the time line, so with fewer rows than parts each row comes equally often, up
     to one. With an rng a random place in each part, else places (c + 1/2) / clips of clip c.

@@ -1,4 +1,5 @@
-"""What the files of a dataset really hold: each is opened and decoded, many at once, within a deadline."""
+"""What the files of a dataset really hold: each is opened and decoded, many at once, within a
+deadline."""
 
 import collections
 import concurrent.futures

@@ -1,4 +1,5 @@
-"""What tells one list of training clips from another: kept in checkpoints, which go on only with the same."""
+"""What tells one list of training clips from another: kept in checkpoints, which go on only with
+the same."""
 
 import hashlib
 

@@ -2,8 +2,8 @@
 
     source = ClipSource(index, open_clip=InMemory(FileOpener(short_side=128), limit_bytes=8 * 10**9), …)
 
-The first epoch reads as ever, the later ones only copy. What does not fit within the limit is read again
-each time, which the log says once.
+The first epoch reads as ever, the later ones only copy. What does not fit within the limit is read
+again each time, which the log says once.
 """
 
 import collections
@@ -28,9 +28,9 @@ logger = logging.getLogger("jaxvid.data")
 class InMemory:
     """Opens what `open_clip` opens and keeps its frames; safe to use from many threads at once.
 
-    limit_bytes: of all frames together; None: half of this machine's (or container's) memory. Picklable,
-    but each process of data.workers fills a memory of its own, with its own limit: use threads.
-    Raises ConfigError for a limit below 1.
+    limit_bytes: of all frames together; None: half of this machine's (or container's) memory.
+    Picklable, but each process of data.workers fills a memory of its own, with its own limit: use
+    threads. Raises ConfigError for a limit below 1.
     """
 
     def __init__(self, open_clip: OpenClip, *, limit_bytes: int | None = None):

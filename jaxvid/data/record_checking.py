@@ -1,4 +1,5 @@
-"""What is wrong with a dataset whose clips are records of shards: the counterpart of `data/checking.py`."""
+"""What is wrong with a dataset whose clips are records of shards: the counterpart of
+`data/checking.py`."""
 
 import collections
 from collections.abc import Mapping
@@ -66,7 +67,8 @@ def single(shards: Shards) -> list[Finding]:
 
 
 def twice(indices: Indices) -> list[Finding]:
-    """Records of one id in two splits: the same video. Sets that number their records have no such ids."""
+    """Records of one id in two splits: the same video. Sets that number their records have no such
+    ids."""
     splits = collections.defaultdict(dict)
     for split, index in indices.items():
         for record in index.records:

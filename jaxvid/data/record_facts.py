@@ -1,5 +1,6 @@
-"""What the shards of a dataset really hold, where its clips are records of larger files and no files of
-their own: features, or frames in files of records. Some records of each shard are read, many shards at once.
+"""What the shards of a dataset really hold, where its clips are records of larger files and no
+files of their own: features, or frames in files of records. Some records of each shard are read,
+many shards at once.
 """
 
 import collections

@@ -1,4 +1,5 @@
-"""One labelled clip by its row number: decode, transform, flow, sound, label. What the pipeline reads from."""
+"""One labelled clip by its row number: decode, transform, flow, sound, label. What the pipeline
+reads from."""
 
 import dataclasses
 import logging
@@ -28,7 +29,8 @@ logger = logging.getLogger("jaxvid.data")
 
 
 class OpenClip(Protocol):
-    """Opens the video of a record, wherever its frames lie; picklable. `backend` is what errors name."""
+    """Opens the video of a record, wherever its frames lie; picklable. `backend` is what errors
+    name."""
 
     backend: str
 
@@ -57,14 +59,14 @@ class ClipSource:
     clip in pixels once all transforms are done. transforms: applied in order; a transform that
     multiplies the views says by how many in its attribute `view_factor` (default 1). flow: "none",
     or the method of jaxvid/decode/flow.py by which each view gets its optical flow, from the frames
-    as the transforms leave them, so that pixels and flow are of the same place and scale; or "stored":
-    that of a store, from each frame of the file to the next, cropped and resized as the frames. log_mel:
-    the sound of each view's own seconds by `jaxvid.decode.log_mel`; None: no sound. open_clip: where
-    the frames come from: files by default, or a prepared store, or memory. deadline_seconds:
-    wall-clock limit for opening and decoding one clip. on_error: "raise", or "skip": a clip that cannot be decoded is
-    logged (logger "jaxvid.data") and comes as zeros with mask False. max_label_width: L of the
-    labels of a multi-label index, where it must be the same for several splits; None: as many as
-    the record with the most labels has.
+    as the transforms leave them, so that pixels and flow are of the same place and scale; or
+    "stored": that of a store, from each frame of the file to the next, cropped and resized as the
+    frames. log_mel: the sound of each view's own seconds by `jaxvid.decode.log_mel`; None: no
+    sound. open_clip: where the frames come from: files by default, or a prepared store, or memory.
+    deadline_seconds: wall-clock limit for opening and decoding one clip. on_error: "raise", or
+    "skip": a clip that cannot be decoded is logged (logger "jaxvid.data") and comes as zeros with
+    mask False. max_label_width: L of the labels of a multi-label index, where it must be the same
+    for several splits; None: as many as the record with the most labels has.
 
     Raises DataError for an empty index or labels that do not fit its kind, ConfigError for the
     rest.
@@ -223,7 +225,8 @@ class ClipSource:
 
 
 def label_arrays(index: DatasetIndex, labels: tuple[int, ...], width: int) -> dict[str, np.ndarray]:
-    """{"label": int32 (width,)} padded with -1, or {"label_<head>": int32 (1,)} of a multi-head index."""
+    """{"label": int32 (width,)} padded with -1, or {"label_<head>": int32 (1,)} of a multi-head
+    index."""
     if index.heads:
         given = labels or (names.PAD_LABEL,) * len(index.heads)
         return {
@@ -262,7 +265,8 @@ def _apply(transform: Transform, clip: dict, rng: np.random.Generator | None) ->
 
 
 def label_width(index: DatasetIndex, asked: int | None) -> int:
-    """L of the label arrays, or 1 for a multi-head index; checks that every record's labels fit its kind of index."""
+    """L of the label arrays, or 1 for a multi-head index; checks that every record's labels fit its
+    kind of index."""
     counts = [len(record.labels) for record in index.records]
     if index.heads:
         allowed, kind = (0, len(index.heads)), f"one for each of {', '.join(index.heads)}"

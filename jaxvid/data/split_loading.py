@@ -1,4 +1,5 @@
-"""All splits of a dataset for a check: what can be read is read, and what cannot is told, not raised."""
+"""All splits of a dataset for a check: what can be read is read, and what cannot is told, not
+raised."""
 
 import inspect
 import logging
@@ -50,7 +51,8 @@ def load_splits(
 
 
 def lacks_files(split: str, findings: Sequence[Finding]) -> bool:
-    """Whether more of a split's files are absent than the options tolerate: its index is a part of it."""
+    """Whether more of a split's files are absent than the options tolerate: its index is a part of
+    it."""
     return any(f.kind == _MISSING and f.message.startswith(f"{split}: ") for f in findings)
 
 

@@ -12,8 +12,9 @@ from jaxvid.data.label_counts import label_counts
 
 
 def summary(index: DatasetIndex, facts: Mapping[str, FileFacts]) -> dict[str, Any]:
-    """Plain values for JSON. seconds, num_frames: of whole files, {shortest, median, longest}; clip_seconds:
-    of labelled segments where there are any; fps, sizes ("WxH"): {value: files}, most frequent first."""
+    """Plain values for JSON. seconds, num_frames: of whole files, {shortest, median, longest};
+    clip_seconds: of labelled segments where there are any; fps, sizes ("WxH"): {value: files}, most
+    frequent first."""
     files = [facts[path] for path in dict.fromkeys(r.path for r in index.records)]
     metas = [f.meta for f in files if f.meta is not None]
     seconds = [meta.duration_seconds for meta in metas]

@@ -88,7 +88,8 @@ class Store:
         return StoreReader(record.path, video, self._shards, shard, self.settings)
 
     def content(self, path: str) -> str | None:
-        """Equal for videos whose files were equal in size, start and end; None for one that is not here."""
+        """Equal for videos whose files were equal in size, start and end; None for one that is not
+        here."""
         video, _ = self._videos.get(key_of(path, self.root), (None, None))
         return video.digest or None if video else None
 

@@ -5,11 +5,11 @@
     STORE/shards/TIME-X.json           which videos these are, and where: StoredVideo
     STORE/index/SPLIT-X.jsonl          the clips of a split and their labels: data/store_index.py
 
-A shard without its .json does not count: it is written last, so a run that was killed leaves nothing
-half. Where two shards hold the same video the later one counts. Record 0 of a shard says how it was made.
-The sound of a video, if it was asked for, follows its frames: 16-bit PCM, one channel, AUDIO_SECONDS a
-record (a thirtieth of the frames' bytes, and quicker to read than any codec). Where optical flow was asked
-for, each frame is followed by its own (data/stored_flow.py).
+A shard without its .json does not count: it is written last, so a run that was killed leaves
+nothing half. Where two shards hold the same video the later one counts. Record 0 of a shard says
+how it was made. The sound of a video, if it was asked for, follows its frames: 16-bit PCM, one
+channel, AUDIO_SECONDS a record (a thirtieth of the frames' bytes, and quicker to read than any
+codec). Where optical flow was asked for, each frame is followed by its own (data/stored_flow.py).
 """
 
 import dataclasses
@@ -81,8 +81,9 @@ class StoredVideo:
     """Where one video lies in a shard, and its facts.
 
     key: its name, see `key_of`. digest: see `digest_of`. first: record of frame 0; its num_frames
-    frames follow each other, then its sound. missing: how many of the last frames are repeats of one.
-    records_a_frame: 2 where each frame is followed by its flow. audio_records: 0 for none. failed: why it could not be decoded, "" if it could.
+    frames follow each other, then its sound. missing: how many of the last frames are repeats of
+    one. records_a_frame: 2 where each frame is followed by its flow. audio_records: 0 for none.
+    failed: why it could not be decoded, "" if it could.
     """
 
     key: str

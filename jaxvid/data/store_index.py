@@ -1,11 +1,11 @@
-"""Which clips the videos of a store are of: the records of each prepared split, so that a machine that has
-only the store can train.
+"""Which clips the videos of a store are of: the records of each prepared split, so that a machine
+that has only the store can train.
 
     STORE/index/train-3f2a91c0.jsonl     a line of facts about the split, then one record a line
 
-What a split holds depends on the options of its reader, so each choice of them has a file of its own: one
-store may serve all three folds of a set. Paths are relative to the set's root, as in the store. `jaxvid data
-prepare` writes these files before the videos, whole or not at all.
+What a split holds depends on the options of its reader, so each choice of them has a file of its
+own: one store may serve all three folds of a set. Paths are relative to the set's root, as in the
+store. `jaxvid data prepare` writes these files before the videos, whole or not at all.
 """
 
 import hashlib

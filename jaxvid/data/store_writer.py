@@ -1,8 +1,9 @@
 """Making a prepared store, or going on with one: every frame of every video as a JPEG, in shards.
 
-Several shards are written at once, each by one thread (decoding and encoding let go of the GIL). A shard
-counts once it is whole, so a run may be killed and started again; Ctrl-C ends the shards early and loses
-nothing. Several machines can share the work on one store, each with its part of the videos.
+Several shards are written at once, each by one thread (decoding and encoding let go of the GIL). A
+shard counts once it is whole, so a run may be killed and started again; Ctrl-C ends the shards
+early and loses nothing. Several machines can share the work on one store, each with its part of the
+videos.
 """
 
 import contextlib

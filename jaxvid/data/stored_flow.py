@@ -1,4 +1,5 @@
-"""Optical flow as pictures: how it lies in a store, and how it follows the pixels through the transforms.
+"""Optical flow as pictures: how it lies in a store, and how it follows the pixels through the
+transforms.
 
 Motion of -20 to 20 pixels becomes 256 grey levels, 128 standing still (TSN, Wang et al. 2016, keeps its
 flow like this); both directions make one grey JPEG, the one to the right above the one down. A level is
@@ -47,9 +48,9 @@ def decode_into(data: bytes, out: np.ndarray) -> None:
 
 
 class Encoder:
-    """The records of frames that come in stretches: JPEG and flow, JPEG and flow, … The flow of a frame is
-    to the one after it, so each stretch's last frame comes with the next; `end` gives the video's last,
-    whose flow is that of the one before it."""
+    """The records of frames that come in stretches: JPEG and flow, JPEG and flow, … The flow of a
+    frame is to the one after it, so each stretch's last frame comes with the next; `end` gives the
+    video's last, whose flow is that of the one before it."""
 
     def __init__(self, method: str, quality: int):
         self._method, self._quality = method, quality
@@ -95,9 +96,9 @@ def transformed(
 ) -> np.ndarray:
     """Levels uint8 (V, T, H, W, 2) -> float32 (V', T, h, w, 2) pixels of the result.
 
-    The transforms crop and resize them as they do the clip's video, if `rng` is as it was then. By how much
-    each view was enlarged or mirrored is read off two more frames, which grow brighter from left to right
-    and from top to bottom; the vectors change as much (to about a hundredth).
+    The transforms crop and resize them as they do the clip's video, if `rng` is as it was then. By
+    how much each view was enlarged or mirrored is read off two more frames, which grow brighter
+    from left to right and from top to bottom; the vectors change as much (to about a hundredth).
     """
     views, frames, height, width, _ = levels.shape
     # As grey pictures, because resizing mixes colours a little: right, down, and the two ramps.

@@ -1,4 +1,5 @@
-"""TFRecord files without TensorFlow: a length, its checksum, a record, its checksum, again and again."""
+"""TFRecord files without TensorFlow: a length, its checksum, a record, its checksum, again and
+again."""
 
 import mmap
 import os

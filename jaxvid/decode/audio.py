@@ -114,7 +114,8 @@ def _track(container, path: str):
 
 
 def _time_zero(container, track) -> float:
-    """When the first picture is shown, in the container's seconds; without pictures the track's start."""
+    """When the first picture is shown, in the container's seconds; without pictures the track's
+    start."""
     pictures = [
         s
         for s in container.streams.video

@@ -4,12 +4,12 @@
     hear(reader, 1.0, 3.0)  # of an open video -> float32 (128, 80)
     log_mel(waveform, 16000, frames=128, mels=80)  # of samples, float32 (n,) -> float32 (128, 80)
 
-As PyTorchVideo makes them for Audiovisual SlowFast: Hann windows of 32 ms, power, mel filters on HTK's
-scale without normalisation of their areas, natural logarithm of at least 1e-10; then normalised with
-its mean and standard deviation over Kinetics, -7.03 and 4.66. Digital silence is -3.43 everywhere.
-There the frames are 16 ms apart and 128 of them are picked; here they are spread over the clip, and
-where that leaves far more than 16 ms between them, each is the mean power of several windows: whatever the
-length of a clip, all of it is heard.
+As PyTorchVideo makes them for Audiovisual SlowFast: Hann windows of 32 ms, power, mel filters on
+HTK's scale without normalisation of their areas, natural logarithm of at least 1e-10; then
+normalised with its mean and standard deviation over Kinetics, -7.03 and 4.66. Digital silence is
+-3.43 everywhere. There the frames are 16 ms apart and 128 of them are picked; here they are spread
+over the clip, and where that leaves far more than 16 ms between them, each is the mean power of
+several windows: whatever the length of a clip, all of it is heard.
 
 The spectrograms are librosa's (the extra `audio`).
 """

@@ -95,7 +95,8 @@ class Reader(abc.ABC):
         """uint8 (n, H, W, 3) for frame numbers that are rising, without repeats, and in range."""
 
     def _sound(self, start_seconds: float, end_seconds: float, rate: int) -> np.ndarray | None:
-        """What `waveform` returns, or None without a track; for videos that are no file of their own."""
+        """What `waveform` returns, or None without a track; for videos that are no file of their
+        own."""
         return audio.read(self.path, start_seconds, end_seconds, rate)
 
     def _check_open(self, what: str) -> None:

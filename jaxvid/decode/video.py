@@ -26,8 +26,8 @@ def open(
     """Opens a video file, or a folder of images (`jaxvid.decode.frames`, whatever the backend).
 
     backend: "pyav" or "decord"; the two give the same `meta` and the same pixels, but for small
-    differences of their filters where frames are resized or have more than 8 bits. short_side: frames come with their short side at so many pixels, the
-    aspect kept; None: as stored.
+    differences of their filters where frames are resized or have more than 8 bits. short_side:
+    frames come with their short side at so many pixels, the aspect kept; None: as stored.
 
     Raises DecodeError (path, frame, backend, reason) for everything that is wrong with the file,
     UnknownNameError for another backend, ConfigError for a wrong short_side or a missing package.

@@ -17,11 +17,12 @@ def copies(
     threads: int = 4,
     content_of: Callable[[str], str | None] | None = None,
 ) -> dict[int, str]:
-    """{row of an evaluated record: path of a trained one of the same content and the same stretch of it}.
+    """{row of an evaluated record: path of a trained one of the same content and the same stretch
+    of it}.
 
-    content_of: of a path, what is equal for equal contents, None where that is not known; by default the
-    files say it: only those whose size is that of a file of the other split are read. What cannot be read
-    has no copy.
+    content_of: of a path, what is equal for equal contents, None where that is not known; by
+    default the files say it: only those whose size is that of a file of the other split are read.
+    What cannot be read has no copy.
     """
     ours, theirs = ({r.path for r in index.records} for index in (evaluated, trained))
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,5 @@
-"""Every number of an evaluation with several heads: each head's, and that of the action they make up."""
+"""Every number of an evaluation with several heads: each head's, and that of the action they make
+up."""
 
 from collections.abc import Mapping, Sequence
 
@@ -45,8 +46,9 @@ def multihead_metrics(
 
 
 def joint_places(probabilities: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> np.ndarray:
-    """int (n,): how many combinations are more probable than that of the labels; of equal ones those
-    that come first in order of the classes. probabilities: (n, K_i) of each head; labels: (n,) of each."""
+    """int (n,): how many combinations are more probable than that of the labels; of equal ones
+    those that come first in order of the classes. probabilities: (n, K_i) of each head; labels:
+    (n,) of each."""
     places = np.empty(len(labels[0]), np.int64)
     for row in range(len(places)):
         joint = np.ones(1)

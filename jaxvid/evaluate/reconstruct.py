@@ -1,4 +1,5 @@
-"""What masked pretraining paints: a few validation clips with their original, masked and painted frames."""
+"""What masked pretraining paints: a few validation clips with their original, masked and painted
+frames."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

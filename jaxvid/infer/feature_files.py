@@ -28,7 +28,8 @@ class FeatureFiles:
         return len(self.paths)
 
     def load(self, row: int, rng: None) -> dict[str, np.ndarray]:
-        """features float32 (V, T, D), label (1,), mask (), row (). Raises DataError for another file."""
+        """features float32 (V, T, D), label (1,), mask (), row (). Raises DataError for another
+        file."""
         path = self.paths[row]
         found = run_with_deadline(lambda: _read(path), self.deadline_seconds, path, BACKEND)
         found = found[None] if found.ndim == 1 else found

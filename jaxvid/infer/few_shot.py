@@ -3,11 +3,12 @@
     logits = zero_shot_logits + features · weight + bias
 
 `weight` and `bias` are the multinomial logistic regression that starts from, and is drawn to, no
-correction: the mean cross-entropy of the labelled clips plus penalty/2·(|weight|² + |bias|²). For CLIP it
-is a linear probe held at the text features, the adaptation that Silva-Rodríguez et al. 2024 (A Closer
-Look at the Few-Shot Adaptation of Large Vision-Language Models, section 4) find the most reliable without
-a validation set; here the zero-shot logits may also depend on the clip, as X-CLIP's do. The problem is
-convex, and as the penalty of no correction is 0, the labelled clips' cross-entropy cannot rise.
+correction: the mean cross-entropy of the labelled clips plus penalty/2·(|weight|² + |bias|²). For
+CLIP it is a linear probe held at the text features, the adaptation that Silva-Rodríguez et al. 2024
+(A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models, section 4) find the most
+reliable without a validation set; here the zero-shot logits may also depend on the clip, as
+X-CLIP's do. The problem is convex, and as the penalty of no correction is 0, the labelled clips'
+cross-entropy cannot rise.
 """
 
 import dataclasses

@@ -39,15 +39,16 @@ ONE_LABEL = {"kind": "classify", "heads": {}, "pooling": "mean"}  # of checkpoin
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Of one video: probabilities float32 (K,), those of all heads in a row, or None and what went wrong."""
+    """Of one video: probabilities float32 (K,), those of all heads in a row, or None and what went
+    wrong."""
 
     path: str
     probabilities: np.ndarray | None
     error: str | None = None
 
     def top(self, k: int | None, threshold: float = 0.0) -> list[tuple[int, float]]:
-        """The k most probable classes (None: all) of at least `threshold`, (index, probability), the most
-        probable first."""
+        """The k most probable classes (None: all) of at least `threshold`, (index, probability),
+        the most probable first."""
         return best(self._there(), k, threshold)
 
     def top_of_heads(
@@ -58,8 +59,8 @@ class Prediction:
         return {head: best(part, k, threshold) for head, part in zip(heads, parts, strict=True)}
 
     def top_actions(self, heads: Mapping[str, int], k: int) -> list[tuple[tuple[int, ...], float]]:
-        """The k most probable combinations of one class of each head, (indices, probability): the product
-        of its parts' probabilities (Damen et al. 2022, section 4.1)."""
+        """The k most probable combinations of one class of each head, (indices, probability): the
+        product of its parts' probabilities (Damen et al. 2022, section 4.1)."""
         found = [
             ((), 1.0)
         ]  # no combination of the best k holds a class beyond the best k of its head
@@ -144,11 +145,11 @@ def reading(
     deadline_seconds: float = 30.0,
     box: Sequence[float] | None = None,
 ) -> Reading | FeatureReading:
-    """As `info["preprocessing"]` of a checkpoint says; in clips × crops views, pooled. box: the part of the
-    picture that is looked at, x1, y1, x2, y2 as shares of it.
+    """As `info["preprocessing"]` of a checkpoint says; in clips × crops views, pooled. box: the
+    part of the picture that is looked at, x1, y1, x2, y2 as shares of it.
 
-    Raises ConfigError for preprocessing that lacks num_frames or size, other crops than 1 or 3, a model of
-    persons in boxes without a box, and what videos have for a model of features.
+    Raises ConfigError for preprocessing that lacks num_frames or size, other crops than 1 or 3, a
+    model of persons in boxes without a box, and what videos have for a model of features.
     """
     if preprocessing.get("feature_size"):
         if crops != 1 or flow != NO_FLOW or box:
@@ -204,9 +205,9 @@ def fixed_classes(
     task: Mapping[str, Any] = ONE_LABEL,
     dtype=jnp.float32,
 ) -> Classify:
-    """Batch of `predict` -> probabilities float32 (B, K): of `info["task"]`'s kind, those of several heads
-    in a row, the views of a clip pooled as the task says. Raises ConfigError for a checkpoint of masked
-    pretraining, or one that does not tell its pixels."""
+    """Batch of `predict` -> probabilities float32 (B, K): of `info["task"]`'s kind, those of
+    several heads in a row, the views of a clip pooled as the task says. Raises ConfigError for a
+    checkpoint of masked pretraining, or one that does not tell its pixels."""
     if task["kind"] == "masked":
         raise ConfigError(
             "the checkpoint was trained to fill in what is masked; fine-tune it first"
@@ -255,8 +256,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """One prediction a path, in their order; a file that cannot be read has an error instead.
 
-    paths: videos, or folders of frames. batch_size: videos at a time, fewer where there are fewer. show: a bar of progress
-    on stderr. Raises ConfigError for settings that cannot be.
+    paths: videos, or folders of frames. batch_size: videos at a time, fewer where there are fewer.
+    show: a bar of progress on stderr. Raises ConfigError for settings that cannot be.
     """
     if not paths:
         raise ConfigError("there are no videos to predict")

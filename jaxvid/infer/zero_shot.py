@@ -4,8 +4,8 @@
     zero_shot = ZeroShot(model, variables, text.load(folder))
     probabilities = zero_shot.classifier(["fighting", "hugging"])(video)  # (N, T, H, W, C) -> (N, 2)
 
-Text features are computed once for labels and templates and kept. A handful of labelled clips adapts the
-classifier (infer/few_shot.py):
+Text features are computed once for labels and templates and kept. A handful of labelled clips
+adapts the classifier (infer/few_shot.py):
 
     adapted = zero_shot.few_shot(labels, clips, [0, 0, 1, 1])
 """

@@ -101,7 +101,8 @@ class Stream(nn.Module):
 
 
 class Joint(nn.Module):
-    """The layers from fusion_layer on that see the tokens of both, under the numbers of their layers."""
+    """The layers from fusion_layer on that see the tokens of both, under the numbers of their
+    layers."""
 
     first: int
     block: Callable[..., nn.Module]
@@ -167,8 +168,8 @@ class AudioVisual(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
-        """inputs["video"]: float (N, T, H, W, C), normalised; inputs["audio"]: log-mel, float (N, F, M),
-        F frames in time that cover the clip, M mel bins. Either may be missing.
+        """inputs["video"]: float (N, T, H, W, C), normalised; inputs["audio"]: log-mel, float (N,
+        F, M), F frames in time that cover the clip, M mel bins. Either may be missing.
 
         -> logits float32 (N, num_classes); features float32 (N, width), of "late" (N, 2·width) with
         zeros for what is missing; tokens (N, L, width): those of the video, then those of the audio.

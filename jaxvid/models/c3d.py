@@ -57,7 +57,8 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """(N, T, H, W, C) -> (N, T / 16, (H / 16 + 2) // 2, (W / 16 + 2) // 2, 512), all rounded down"""
+        """(N, T, H, W, C) -> (N, T / 16, (H / 16 + 2) // 2, (W / 16 + 2) // 2, 512), all rounded
+        down"""
         stages = zip(self.widths, self.depths, self.pools, strict=True)
         for stage, (width, depth, pool) in enumerate(stages, 1):
             for letter in "abcdefgh"[:depth]:

@@ -60,10 +60,11 @@ VARIANTS = {
 
 
 class ClipPooling(nn.Module):
-    """The model. width … scan_layers: of the frames' tower; text_…: of the texts'; features: the width
-    both are projected to. pool: "mean" of the frames' features, or "transformer" over them, of
-    temporal_depth blocks made as the text tower's. num_classes: of the head; 0 for classes that are texts. class_texts: token ids (K,
-    tokens) of a closed set, or None. end_token: as in nn/clip_towers.py's TextTower.
+    """The model. width … scan_layers: of the frames' tower; text_…: of the texts'; features: the
+    width both are projected to. pool: "mean" of the frames' features, or "transformer" over them,
+    of temporal_depth blocks made as the text tower's. num_classes: of the head; 0 for classes that
+    are texts. class_texts: token ids (K, tokens) of a closed set, or None. end_token: as in
+    nn/clip_towers.py's TextTower.
     """
 
     num_classes: int = 0
@@ -141,8 +142,8 @@ class ClipPooling(nn.Module):
         self.logit_scale = self.param("logit_scale", scale, (), jnp.float32)
 
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
-        """inputs["video"]: float (N, T, H, W, C), normalised; without a head inputs["text_ids"]: int (K,
-        tokens), padded after their end token, or absent where the model has class_texts.
+        """inputs["video"]: float (N, T, H, W, C), normalised; without a head inputs["text_ids"]:
+        int (K, tokens), padded after their end token, or absent where the model has class_texts.
 
         -> what `classify` gives; with a head logits float32 (N, num_classes), features float32 (N,
         features), the pooled ones, and tokens (N, T, h·w, width). Raises ValueError when there are no

@@ -1,17 +1,18 @@
 """Hiera: a transformer of four stages with nothing but attention, in mask units first, and max pooling.
 
-Ryali et al. 2023, Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles, section 3;
-the video models of its section 5.1. The first two stages attend inside mask units of 1×8×8 patches, the
-others everywhere; three times the queries of four neighbours in a frame become one. Time is never pooled.
+Ryali et al. 2023, Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles, section
+3; the video models of its section 5.1. The first two stages attend inside mask units of 1×8×8
+patches, the others everywhere; three times the queries of four neighbours in a frame become one.
+Time is never pooled.
 
     model = jaxvid.create_model("hiera", variant="B", num_classes=400)
     variables = model.init(rng, {"video": x}, train=False)  # x: float (N, 16, 224, 224, 3)
     logits = model.apply(variables, {"video": x}, train=False)["logits"]  # (N, 400)
 
-It expects pixels normalised with mean 0.45 and standard deviation 0.225 in every channel. Frames must be
-a multiple of 2, height and width of 32 (of "test": 16). Tables of positions are made for the clip
-that initialises the model and fit this one alone; they are resized when weights are loaded into a model
-initialised with another.
+It expects pixels normalised with mean 0.45 and standard deviation 0.225 in every channel. Frames
+must be a multiple of 2, height and width of 32 (of "test": 16). Tables of positions are made for
+the clip that initialises the model and fit this one alone; they are resized when weights are loaded
+into a model initialised with another.
 """
 
 import math
@@ -138,13 +139,14 @@ class Encoder(nn.Module):
 class Hiera(nn.Module):
     """The classifier.
 
-    width, num_heads: of the first stage; every other stage has twice those before it. depths: blocks of
-    each stage. num_pools: how many stages after the first begin with pooling; pool_stride: what is pooled
-    over (t, h, w), to the power of the stages after the first the size of a mask unit in patches.
-    mask_unit_attention: which stages attend inside mask units, the first block of each as the stage
-    before. patch_kernel: odd, of the convolution that makes tokens, with strides tubelet_size and
-    patch_size. dropout: in the blocks, which the reference has not. head_init_scale: what the
-    head's start is multiplied by. remat: activations inside a block are computed again for the gradient.
+    width, num_heads: of the first stage; every other stage has twice those before it. depths:
+    blocks of each stage. num_pools: how many stages after the first begin with pooling;
+    pool_stride: what is pooled over (t, h, w), to the power of the stages after the first the size
+    of a mask unit in patches. mask_unit_attention: which stages attend inside mask units, the first
+    block of each as the stage before. patch_kernel: odd, of the convolution that makes tokens, with
+    strides tubelet_size and patch_size. dropout: in the blocks, which the reference has not.
+    head_init_scale: what the head's start is multiplied by. remat: activations inside a block are
+    computed again for the gradient.
     """
 
     num_classes: int

@@ -1,17 +1,17 @@
 """Two-stream I3D: one inflated Inception sees the frames, another their optical flow.
 
 Carreira and Zisserman 2017, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset
-(section 2.4). The two of models/i3d.py, of which the paper trains each by itself; their logits are added
-up, as in its published evaluation.
+(section 2.4). The two of models/i3d.py, of which the paper trains each by itself; their logits are
+added up, as in its published evaluation.
 
     model = jaxvid.create_model("two_stream_i3d", variant="full", num_classes=400)
     inputs = {"video": x, "flow": f}  # float (N, 64, 224, 224, 3) and (N, 64, 224, 224, 2)
     variables = model.init(rng, inputs, train=False)
     logits = model.apply(variables, inputs, train=False)["logits"]  # (N, 400)
 
-It expects pixels scaled to [-1, 1] (mean and standard deviation 0.5), and flow in pixels from a frame to
-the next, cut off at ±20 and divided by 20 (data.flow of a recipe makes it). 25 frames a second, any
-number of them from 8 on, of any size from 32 on.
+It expects pixels scaled to [-1, 1] (mean and standard deviation 0.5), and flow in pixels from a
+frame to the next, cut off at ±20 and divided by 20 (data.flow of a recipe makes it). 25 frames a
+second, any number of them from 8 on, of any size from 32 on.
 """
 
 from collections.abc import Mapping, Sequence

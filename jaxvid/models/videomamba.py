@@ -14,9 +14,10 @@ positions have the size of the clip that the model is initialised with, or of th
 and image_size. Clips of other lengths and sizes are taken too, their tables resized as the authors
 resize theirs at load: bicubically over space, linearly over time (nn/position_table.py).
 
-tiny, small and middle have 7.0, 25.6 and 73.9 million parameters with 400 classes. For 16 frames of 224²
-the paper gives 17, 68 and 202 "GFLOPs", which are the multiply-adds of patches, in_proj and out_proj;
-`jaxvid models` counts the two small products in front of each scan as well: 20.4, 76.8 and 225.3.
+tiny, small and middle have 7.0, 25.6 and 73.9 million parameters with 400 classes. For 16 frames of
+224² the paper gives 17, 68 and 202 "GFLOPs", which are the multiply-adds of patches, in_proj and
+out_proj; `jaxvid models` counts the two small products in front of each scan as well: 20.4, 76.8
+and 225.3.
 """
 
 from collections.abc import Mapping
@@ -165,14 +166,15 @@ class VideoMamba(nn.Module):
     """The classifier: a linear layer on the class token.
 
     num_frames, image_size: of the clips the tables are made for; None: of the one the model is
-    initialised with. d_state, d_conv, expand, dt_rank: see jaxvid.nn.ssm.Mixer. chunk: so many tokens
-    are scanned in parallel, the chunks one after the other, which bounds the memory of long clips; None:
-    all at once. dropout: after the tables. position_init_std, time_init_std: of the tables' start.
+    initialised with. d_state, d_conv, expand, dt_rank: see jaxvid.nn.ssm.Mixer. chunk: so many
+    tokens are scanned in parallel, the chunks one after the other, which bounds the memory of long
+    clips; None: all at once. dropout: after the tables. position_init_std, time_init_std: of the
+    tables' start.
 
-    start: of the linear layers in the blocks. "videomamba" is what the authors' code does: normal(0.02),
-    biases zero, those of the step sizes too, so that a state begins by forgetting half of itself at every
-    token. "mamba": Mamba's own, with steps from 0.001 to 0.1, over which hundreds of tokens are
-    remembered; for training from nothing.
+    start: of the linear layers in the blocks. "videomamba" is what the authors' code does:
+    normal(0.02), biases zero, those of the step sizes too, so that a state begins by forgetting
+    half of itself at every token. "mamba": Mamba's own, with steps from 0.001 to 0.1, over which
+    hundreds of tokens are remembered; for training from nothing.
     """
 
     num_classes: int

@@ -6,8 +6,9 @@ Dosovitskiy et al. 2021, An Image is Worth 16x16 Words (ICLR). Image weights fit
     variables = model.init(rng, {"video": x}, train=False)  # x: float (N, T, 224, 224, 3)
     logits = model.apply(variables, {"video": x}, train=False)["logits"]  # (N, 1000)
 
-What pixels it expects differs between checkpoints: [-1, 1] for Google's. Any number of frames; it does not
-see their order. The table of positions is learned: variables are for one size, loading resizes them.
+What pixels it expects differs between checkpoints: [-1, 1] for Google's. Any number of frames; it
+does not see their order. The table of positions is learned: variables are for one size, loading
+resizes them.
 """
 
 import functools

@@ -15,10 +15,10 @@ It expects pixels in [-1, 1] (mean and standard deviation 0.5). Its tables of po
 that variables are for one number of frames and one size; loading weights resizes them.
 
 The paper's numbers for B, 32 frames of 224² and 400 classes are 88.9, 115.1, 117.3 and 88.9 million
-parameters, and 455.2, 284.4, 372.3 and 277.1 "GFLOPs". The matrix products among these are 451.5, 283.2,
-371.1 and 276.2 billion multiply-adds, which is what `jaxvid models` counts; the rest, up to 1 %, is softmax,
-norms, GELU, biases and sums, of which the authors' tool (XLA's cost analysis, halved) counts every one as
-half a multiply-add.
+parameters, and 455.2, 284.4, 372.3 and 277.1 "GFLOPs". The matrix products among these are 451.5,
+283.2, 371.1 and 276.2 billion multiply-adds, which is what `jaxvid models` counts; the rest, up to
+1 %, is softmax, norms, GELU, biases and sums, of which the authors' tool (XLA's cost analysis,
+halved) counts every one as half a multiply-add.
 """
 
 import functools

@@ -1,16 +1,17 @@
 """V-JEPA 2's video classifier: a ViT with rotary positions, an attentive pooler and a linear layer.
 
-Assran et al. 2025, V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning,
-sections 2.1 and 4. The encoder is pretrained by predicting features of masked tubelets; a classifier is
-an attentive probe on the frozen encoder (freeze_encoder, configs/vjepa2_rwf.py), or all of it fine-tuned.
+Assran et al. 2025, V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and
+Planning, sections 2.1 and 4. The encoder is pretrained by predicting features of masked tubelets; a
+classifier is an attentive probe on the frozen encoder (freeze_encoder, configs/vjepa2_rwf.py), or
+all of it fine-tuned.
 
     model = jaxvid.create_model("vjepa2", variant="L", num_classes=174)
     variables = model.init(rng, {"video": x}, train=False)  # x: float (N, 16, 256, 256, 3)
     logits = model.apply(variables, {"video": x}, train=False)["logits"]  # (N, 174)
 
 It expects pixels normalised with ImageNet's mean and standard deviation. Frames and size are read
-from the input: any multiples of tubelet_size and patch_size, there are no tables of positions. Published
-encoders were trained with 16 and then 64 frames of 256² (a "g" also of 384²).
+from the input: any multiples of tubelet_size and patch_size, there are no tables of positions.
+Published encoders were trained with 16 and then 64 frames of 256² (a "g" also of 384²).
 """
 
 from collections.abc import Mapping

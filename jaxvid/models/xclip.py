@@ -75,11 +75,11 @@ VARIANTS = {
 
 
 class XCLIP(nn.Module):
-    """The model. width … scan_layers: of the frames' tower; text_…: of the texts'; features: the width
-    both are projected to; integration_…: of the transformer over frames; prompt_…: of the layers in
-    which texts read the clip, prompt_alpha where their factors start. logit_scale_init: the logarithm of
-    what similarities start multiplied by (CLIP ends its training at 4.6). class_texts: token ids (K,
-    tokens) of a closed set of classes, or None.
+    """The model. width … scan_layers: of the frames' tower; text_…: of the texts'; features: the
+    width both are projected to; integration_…: of the transformer over frames; prompt_…: of the
+    layers in which texts read the clip, prompt_alpha where their factors start. logit_scale_init:
+    the logarithm of what similarities start multiplied by (CLIP ends its training at 4.6).
+    class_texts: token ids (K, tokens) of a closed set of classes, or None.
     """
 
     width: int = 768

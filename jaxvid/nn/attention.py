@@ -38,8 +38,9 @@ def dot_product_attention(
     """softmax(query·keyᵀ·scale + bias)·value, head by head.
 
     query: (N, L, H, D); key, value: (N, S, H, D); all of one float dtype -> (N, L, H, D) of it.
-    scale: 1/sqrt(D) when None. bias: float, (N, H, L, S) or 1 for any of them; has a gradient. causal: query i
-    sees the keys 0 … i only. Raises ValueError when shapes or dtypes do not fit together.
+    scale: 1/sqrt(D) when None. bias: float, (N, H, L, S) or 1 for any of them; has a gradient.
+    causal: query i sees the keys 0 … i only. Raises ValueError when shapes or dtypes do not fit
+    together.
     """
     _check(query, key, value, bias)
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)

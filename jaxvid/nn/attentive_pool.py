@@ -8,9 +8,9 @@ al. 2025, section 4).
     x = query_token + attention(query_token, norm1(tokens))     no layer out of the heads
     x = x + mlp(norm2(x))
 
-Parameters: query_token (D,); layer_0, … as nn/transformer.py's Block, by another name since blocks count
-as the encoder's where rates decay from layer to layer; cross {norm1, attention {query, key, value}, norm2,
-mlp {fc1, fc2}}.
+Parameters: query_token (D,); layer_0, … as nn/transformer.py's Block, by another name since blocks
+count as the encoder's where rates decay from layer to layer; cross {norm1, attention {query, key,
+value}, norm2, mlp {fc1, fc2}}.
 """
 
 import math

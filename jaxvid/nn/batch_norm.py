@@ -25,7 +25,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x: (..., C) -> the same shape, in `dtype`; statistics in float32 over all axes but the last."""
+        """x: (..., C) -> the same shape, in `dtype`; statistics in float32 over all axes but the
+        last."""
         width = x.shape[-1:]
         scale = self.param("scale", self.scale_init, width, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, width, jnp.float32)

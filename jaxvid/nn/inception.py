@@ -161,7 +161,8 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """(N, T, H, W, C) -> (N, T / 8, H / 32, W / 32, 1024) in the parts' dtype, rounded as they pad"""
+        """(N, T, H, W, C) -> (N, T / 8, H / 32, W / 32, 1024) in the parts' dtype, rounded as they
+        pad"""
 
         def unit(y: jax.Array, width: int, window: Triple, name: str, strides=POINT) -> jax.Array:
             return Unit(self._width(width), window, self.parts, strides, name=name)(y, train=train)

@@ -14,7 +14,8 @@ from jaxvid.nn.transformer import Block, Stack
 
 
 class Integration(nn.Module):
-    """Multi-frame integration: position_embedding (T, I), blocks, a residual past all of it, the mean."""
+    """Multi-frame integration: position_embedding (T, I), blocks, a residual past all of it, the
+    mean."""
 
     depth: int
     num_heads: int

@@ -56,7 +56,8 @@ def reroll(x: jax.Array, grid: Sequence[int], stride: Sequence[int], times: int)
 
 def _order(times: int) -> list[int]:
     """From (N, an axis's unit and its digits, highest first, for t, h, w, C) to (N, all units, all
-    lowest digits, …, all highest, C): the first pooling joins the nearest, which differ in the lowest."""
+    lowest digits, …, all highest, C): the first pooling joins the nearest, which differ in the
+    lowest."""
     places = [0, *range(times, 0, -1)]
     inner = [1 + axis * (times + 1) + place for place in places for axis in range(3)]
     return [0, *inner, 1 + 3 * (times + 1)]
@@ -71,7 +72,8 @@ def pooled(x: jax.Array, tokens: int) -> jax.Array:
 
 
 class MaskUnitAttention(nn.Module):
-    """Multi-head attention of unrolled tokens, inside each mask unit or, unless `inside`, of all to all.
+    """Multi-head attention of unrolled tokens, inside each mask unit or, unless `inside`, of all to
+    all.
 
     features: width of the output, a multiple of num_heads. pool: how many queries become one. dropout
     acts on the output.
@@ -104,8 +106,8 @@ class MaskUnitAttention(nn.Module):
 class MaskUnitBlock(nn.Module):
     """One pre-norm block: attention, then an MLP.
 
-    What attention is added to is pooled as the queries are and, where the width changes, a projection of
-    the normalised input. The fields are those of `MaskUnitAttention`.
+    What attention is added to is pooled as the queries are and, where the width changes, a
+    projection of the normalised input. The fields are those of `MaskUnitAttention`.
     """
 
     num_heads: int

@@ -161,7 +161,8 @@ class HeadPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, grid: Grid) -> jax.Array:
-        """(N, L, H, D) -> (N, L', H, D): L places of the grid, and a class token if there is one more."""
+        """(N, L, H, D) -> (N, L', H, D): L places of the grid, and a class token if there is one
+        more."""
         n, length, heads, size = x.shape
         alone = length - math.prod(grid)
         start = torch_uniform(math.prod(self.kernel_size))

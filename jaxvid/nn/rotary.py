@@ -62,7 +62,8 @@ def rotary_tables(grid: Grid, head_dim: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _over_grid(table: np.ndarray, axis: int, grid: Grid) -> jax.Array:
-    """(size, K) of one axis -> float32 (t, h, w, K). Small tables on the host, the whole on the device."""
+    """(size, K) of one axis -> float32 (t, h, w, K). Small tables on the host, the whole on the
+    device."""
     shape = [1, 1, 1, table.shape[-1]]
     shape[axis] = grid[axis]
     small = jnp.asarray(table.reshape(shape), jnp.float32)

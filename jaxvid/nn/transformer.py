@@ -75,7 +75,8 @@ class Attention(nn.Module):
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
     def _cosine(self, query: jax.Array) -> jax.Array:
-        """(N, L, H, D) -> the same in `dtype`, each of the length that its head's cosines are scaled by"""
+        """(N, L, H, D) -> the same in `dtype`, each of the length that its head's cosines are
+        scaled by"""
         start = nn.initializers.constant(math.log(10.0))
         scale = self.param("logit_scale", start, (self.num_heads,), jnp.float32)
         length = jnp.exp(jnp.minimum(scale, MOST_COSINE_SCALE))

@@ -23,7 +23,8 @@ Size = tuple[int, int, int]  # frames, rows, columns
 
 
 def fit_window(window: Sequence[int], size: Sequence[int], shifted: bool) -> tuple[Size, Size]:
-    """(window, shift) on a map of `size`, both (t, h, w): see the module; without `shifted` no shift."""
+    """(window, shift) on a map of `size`, both (t, h, w): see the module; without `shifted` no
+    shift."""
     fitted = tuple(min(w, n) for w, n in zip(window, size, strict=True))
     shift = tuple(w // 2 if shifted and n > w else 0 for w, n in zip(window, size, strict=True))
     return fitted, shift

@@ -1,9 +1,10 @@
 """Contrastive fine-tuning: each clip against the texts of all classes, and each text against the clips.
 
-X-CLIP (Ni et al. 2022, section 3.4) trains with the first part alone, a cross-entropy over similarities.
-Both halves are CLIP's symmetric loss (Radford et al. 2021, figure 3; InfoNCE of van den Oord et al.
-2018), for clips that may share a text as in UniCL (Yang et al. 2022, Unified Contrastive Learning in
-Image-Text-Label Space, section 3.2): a text's target is spread over all clips that it is true of.
+X-CLIP (Ni et al. 2022, section 3.4) trains with the first part alone, a cross-entropy over
+similarities. Both halves are CLIP's symmetric loss (Radford et al. 2021, figure 3; InfoNCE of van
+den Oord et al. 2018), for clips that may share a text as in UniCL (Yang et al. 2022, Unified
+Contrastive Learning in Image-Text-Label Space, section 3.2): a text's target is spread over all
+clips that it is true of.
 """
 
 from collections.abc import Callable

@@ -19,9 +19,10 @@ def build(*, heads: Mapping[str, int], class_weights: Sequence[float] | None = N
     """-> objective(outputs, targets) -> {"loss", "top1_<head>", …, "top1": (sum, weight)}.
 
     heads: the number of classes of each, from the data set. outputs["logits"]: (N, K), K their sum;
-    targets["target"]: (N, K) float32 with rows of sum 1 in each head's part; targets["weight"]: (N,)
-    float32, 0 for rows that do not count. class_weights: K factors, see objectives/classify.py. top1: all
-    heads right at once. Raises ConfigError for a set without heads.
+    targets["target"]: (N, K) float32 with rows of sum 1 in each head's part; targets["weight"]:
+    (N,) float32, 0 for rows that do not count. class_weights: K factors, see
+    objectives/classify.py. top1: all heads right at once. Raises ConfigError for a set without
+    heads.
     """
     if not heads:
         raise ConfigError(

@@ -21,8 +21,9 @@ def build(*, positive_weight: float = 1.0) -> Callable:
 
     outputs["logits"]: (N, K); targets["target"]: (N, K) float32 in 0..1, targets["weight"]: (N,)
     float32, 0 for rows that do not count. positive_weight: factor of what a class that is there
-    costs, for sets in which most classes are absent from most clips. hit1: whether the class of the highest
-    score is there, of clips that have one. Raises ConfigError for a factor that is not above 0.
+    costs, for sets in which most classes are absent from most clips. hit1: whether the class of the
+    highest score is there, of clips that have one. Raises ConfigError for a factor that is not
+    above 0.
     """
     if not positive_weight > 0:
         raise ConfigError(f"positive_weight is {positive_weight}, expected a number above 0")

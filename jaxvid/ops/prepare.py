@@ -210,8 +210,8 @@ class _Look:
 
 
 def other_inputs(batch: Mapping, flips: jax.Array | None, dtype) -> dict:
-    """What there is besides the video, its views folded; flips: bool (B·V,), or None. Colours, blur and erasing are the camera's:
-    they leave the motion and the sound as they are."""
+    """What there is besides the video, its views folded; flips: bool (B·V,), or None. Colours, blur
+    and erasing are the camera's: they leave the motion and the sound as they are."""
     others = {}
     if FLOW in batch:
         flow = fold(batch[FLOW])

@@ -49,7 +49,8 @@ def detect(environ: Mapping[str, str]) -> Job:
 
 
 def slurm(environ: Mapping[str, str]) -> Job:
-    """Of a task that `srun` started. The batch script itself, and steps of one task, are no such job."""
+    """Of a task that `srun` started. The batch script itself, and steps of one task, are no such
+    job."""
     nodes = environ.get("SLURM_STEP_NODELIST")
     count = _number(environ, "SLURM_STEP_NUM_TASKS") or _number(environ, "SLURM_NTASKS")
     job, process = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_PROCID")

@@ -74,8 +74,8 @@ def end_all(reason: str) -> None:
 
 
 def end_all_unexpectedly(error: Exception) -> None:
-    """`end_all` for what is no error of the user's. When devices report one, another host may have gone:
-    its own words, if it had any, are waited for and shown instead."""
+    """`end_all` for what is no error of the user's. When devices report one, another host may have
+    gone: its own words, if it had any, are waited for and shown instead."""
     if distributed.global_state.client is None:
         return
     reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -23,8 +23,9 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     """Joins the processes of a multi-host run; must be called before jax touches a device.
 
     coordinator: "host:port" of process 0, reachable from all. What is None is taken from the
-    environment (sharding/cluster.py); where that says nothing either, a TPU slice is asked, and anything
-    else is one process alone. Raises ConfigError when only part is known or the others do not come.
+    environment (sharding/cluster.py); where that says nothing either, a TPU slice is asked, and
+    anything else is one process alone. Raises ConfigError when only part is known or the others do
+    not come.
     """
     given = Job(coordinator, num_processes, process_id)
     job = given.or_else(detect(os.environ))

@@ -60,6 +60,7 @@ class Cost:
 
 
 def memory_in_use() -> int:
-    """The most bytes that any device of this host has held so far; 0 where devices do not tell (CPUs)."""
+    """The most bytes that any device of this host has held so far; 0 where devices do not tell
+    (CPUs)."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return max((s.get("peak_bytes_in_use", 0) for s in stats), default=0)

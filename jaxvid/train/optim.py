@@ -58,8 +58,8 @@ def make_optimizer(
 
 
 def decay_mask(params) -> dict:
-    """True where weight decay applies: not on biases, norms' scales, layer scale, tokens and tables, nor
-    on a state space's A_log and D (Gu and Dao's own training leaves them out).
+    """True where weight decay applies: not on biases, norms' scales, layer scale, tokens and
+    tables, nor on a state space's A_log and D (Gu and Dao's own training leaves them out).
 
     Decided by name, not by rank alone: the bias of a head-split projection has two axes.
     """

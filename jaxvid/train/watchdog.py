@@ -1,7 +1,8 @@
 """Says which host does what when a run stands still: waiting for data, for the devices, for the disk.
 
-It only speaks. A host that is dead is ended by sharding/goodbye.py; one that is slow is better found than
-killed: of all hosts that wait, the one that does not wait for "the devices" is the one to look at.
+It only speaks. A host that is dead is ended by sharding/goodbye.py; one that is slow is better
+found than killed: of all hosts that wait, the one that does not wait for "the devices" is the one
+to look at.
 """
 
 import logging

@@ -114,8 +114,9 @@ def write_classes(workdir: Place, class_names: Sequence[str]) -> None:
 
 def write_task(workdir: Place, kind: str, heads: Mapping[str, int], feature_size: int) -> None:
     """task.json: what a prediction has to know beside the classes and the config. kind: "classify",
-    "multilabel", "multihead", "masked"; heads: {head: its number of classes}, the classes of classes.json in a
-    row; feature_size: the numbers of a row of features, 0 where videos were seen."""
+    "multilabel", "multihead", "masked"; heads: {head: its number of classes}, the classes of
+    classes.json in a row; feature_size: the numbers of a row of features, 0 where videos were
+    seen."""
     write_json(
         workdir / "task.json", {"kind": kind, "heads": dict(heads), "feature_size": feature_size}
     )

@@ -1,4 +1,5 @@
-"""Where numbers go: metrics.jsonl, TensorBoard, the progress bar, the log. Only the main host writes."""
+"""Where numbers go: metrics.jsonl, TensorBoard, the progress bar, the log. Only the main host
+writes."""
 
 import json
 import logging

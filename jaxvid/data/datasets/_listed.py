@@ -1,7 +1,8 @@
 """What the readers of annotation files share: reading text, csv and JSON, and facing what they list.
 
-Every complaint names the file and, where there is one, the line. Publishers' lists are long (600,000 rows)
-and file systems slow: whether files are there is asked once a folder, never once a file.
+Every complaint names the file and, where there is one, the line. Publishers' lists are long
+(600,000 rows) and file systems slow: whether files are there is asked once a folder, never once a
+file.
 """
 
 import csv

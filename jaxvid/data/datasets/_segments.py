@@ -36,11 +36,13 @@ def load(
     class_names: Sequence[str] | None,
     max_missing: float,
 ) -> DatasetIndex:
-    """The index of a split: a record a segment, or with `untrimmed` a record a video with all its labels.
+    """The index of a split: a record a segment, or with `untrimmed` a record a video with all its
+    labels.
 
-    class_names: None: the sorted names of all labels in the file. Videos are looked up below `videos` as
-    v_ID or ID, in any folder. Those of train and val without a segment are left out, and counted; test is
-    unlabelled, a record a video. Raises DataError, naming the place in the file.
+    class_names: None: the sorted names of all labels in the file. Videos are looked up below
+    `videos` as v_ID or ID, in any folder. Those of train and val without a segment are left out,
+    and counted; test is unlabelled, a record a video. Raises DataError, naming the place in the
+    file.
     """
     database = [video for video in _database(file)]
     names = class_names or sorted({label for v in database for label, _, _ in v.segments})

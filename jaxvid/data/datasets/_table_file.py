@@ -1,7 +1,8 @@
-"""A user's own table of clips as rows of one shape, whichever of csv, tsv, JSON and JSON lines it is in.
+"""A user's own table of clips as rows of one shape, whichever of csv, tsv, JSON and JSON lines it
+is in.
 
-A table has a column for the clip and one for its label; what such columns are usually called is known here, and
-which of them were taken is said in the log.
+A table has a column for the clip and one for its label; what such columns are usually called is
+known here, and which of them were taken is said in the log.
 """
 
 import dataclasses
@@ -52,7 +53,8 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A file's rows. has_splits: whether rows say to which split they belong; class_names: the file's own."""
+    """A file's rows. has_splits: whether rows say to which split they belong; class_names: the
+    file's own."""
 
     file: Path
     rows: tuple[Row, ...]
@@ -71,7 +73,8 @@ def read(
 ) -> Table:
     """Reads a table. label_separator: None: `;` and `|` both divide, "" nothing does.
 
-    needs_label: False where rows may be without labels altogether, and so without such a column. A label that is a class name as a whole is never divided. Raises DataError naming file and line.
+    needs_label: False where rows may be without labels altogether, and so without such a column. A
+    label that is a class name as a whole is never divided. Raises DataError naming file and line.
     """
     given = {"path": path_column, "label": label_column}
     names = tuple(class_names)

@@ -1,8 +1,9 @@
-"""Where the videos of a list lie, when the list names them by an id only, and times as publishers write them.
+"""Where the videos of a list lie, when the list names them by an id only, and times as publishers
+write them.
 
-Sets that are scraped from the web come as whatever the download tool made of them: any container, with a
-prefix (`v_<id>.mp4`), in one folder, one a split or one a class. An id is looked up by the file's name
-without its extension, at any depth.
+Sets that are scraped from the web come as whatever the download tool made of them: any container,
+with a prefix (`v_<id>.mp4`), in one folder, one a split or one a class. An id is looked up by the
+file's name without its extension, at any depth.
 """
 
 import logging
@@ -19,10 +20,12 @@ _log = logging.getLogger("jaxvid.data")
 
 
 class VideoFolder:
-    """All video files and folders of frames below a folder, hidden ones left out; listed when first needed.
+    """All video files and folders of frames below a folder, hidden ones left out; listed when first
+    needed.
 
-    A folder is a clip when it holds images and neither videos nor folders. Links are followed, each folder once.
-    A folder that is not there holds nothing: what is missing is for the reader to count.
+    A folder is a clip when it holds images and neither videos nor folders. Links are followed, each
+    folder once. A folder that is not there holds nothing: what is missing is for the reader to
+    count.
     """
 
     def __init__(self, base: str | Path):
@@ -33,9 +36,9 @@ class VideoFolder:
     def find(self, *stems: str, within: Sequence[str] = (), usual: Sequence[str] = ()) -> Path:
         """The clip called by the first of `stems` that is there, else where it should have been.
 
-        within: names of folders, as written or with `_` for blanks; of several clips of one name the one
-        that lies in such a folder is taken, else the first by path. usual: folders below this one that are
-        looked into first: where the set's archives put the videos.
+        within: names of folders, as written or with `_` for blanks; of several clips of one name
+        the one that lies in such a folder is taken, else the first by path. usual: folders below
+        this one that are looked into first: where the set's archives put the videos.
         """
         places = [self.base / folder / f"{stem}.mp4" for folder in usual for stem in stems]
         for path in places:

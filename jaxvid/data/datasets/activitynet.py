@@ -1,13 +1,15 @@
 """ActivityNet: 200 everyday activities in untrimmed videos of a few minutes, with their segments.
 
-F. Caba Heilbron et al., "ActivityNet: A Large-Scale Video Benchmark for Human Activity Understanding", CVPR
-2015; release 1.3 (10,024 training, 4,926 validation, 5,044 unlabelled test videos) or 1.2 (100 classes).
+F. Caba Heilbron et al., "ActivityNet: A Large-Scale Video Benchmark for Human Activity
+Understanding", CVPR 2015; release 1.3 (10,024 training, 4,926 validation, 5,044 unlabelled test
+videos) or 1.2 (100 classes).
 
     activity_net.v1-3.min.json          subset, duration, labelled segments of each video
     v_<id>.mp4, .mkv, .webm             anywhere below root
 
-By default a record is a labelled segment (trimmed classification, one label); with untrimmed=True it is a whole
-video with all its labels (multi-label, video-level mAP). Many videos are gone from the web: max_missing.
+By default a record is a labelled segment (trimmed classification, one label); with untrimmed=True
+it is a whole video with all its labels (multi-label, video-level mAP). Many videos are gone from
+the web: max_missing.
 """
 
 from collections.abc import Sequence

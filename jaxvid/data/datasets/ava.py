@@ -1,4 +1,5 @@
-"""AVA 2.1 and 2.2: what each person in a film does in a given second (80 actions, 60 of them evaluated).
+"""AVA 2.1 and 2.2: what each person in a film does in a given second (80 actions, 60 of them
+evaluated).
 
 C. Gu et al., "AVA: A Video Dataset of Spatio-temporally Localized Atomic Visual Actions", CVPR 2018.
 
@@ -7,10 +8,11 @@ C. Gu et al., "AVA: A Video Dataset of Spatio-temporally Localized Atomic Visual
     ava_action_list_v2.2.pbtxt                  the classes
     videos/<video_id>.mkv                       whole films; or cut from second 900 on (videos_15min, frames)
 
-Read as clips with several labels, not as detection: by default a record is a second of a film with all that is done
-in it; with persons=True it is one person in that second, whose box (x1, y1, x2, y2 from 0 to 1) stands in
-`extra["box"]` for the transform box_crop. The clip is the `clip_seconds` around the annotated second.
-Published numbers are frame-level detection mAP and cannot be compared with those from here.
+Read as clips with several labels, not as detection: by default a record is a second of a film with
+all that is done in it; with persons=True it is one person in that second, whose box (x1, y1, x2, y2
+from 0 to 1) stands in `extra["box"]` for the transform box_crop. The clip is the `clip_seconds`
+around the annotated second. Published numbers are frame-level detection mAP and cannot be compared
+with those from here.
 """
 
 import dataclasses
@@ -82,13 +84,14 @@ def load(
 ) -> DatasetIndex:
     """The annotated seconds (or persons) of one split; labels are action_id - 1, multi-label.
 
-    annotations: the csv, or the folder of csv and pbtxt; `{split}` in it stands for the split; videos: the
-    folder of the films; both root by default. offset_seconds: the second of the film at which the files begin;
-    None: 900 for folders of frames and files in a folder called *15min*, 0 for all others. evaluated_only: the 20 rare
-    actions that the publisher's evaluation leaves out are no labels. max_missing: the share of films that may be absent.
+    annotations: the csv, or the folder of csv and pbtxt; `{split}` in it stands for the split;
+    videos: the folder of the films; both root by default. offset_seconds: the second of the film at
+    which the files begin; None: 900 for folders of frames and files in a folder called *15min*, 0
+    for all others. evaluated_only: the 20 rare actions that the publisher's evaluation leaves out
+    are no labels. max_missing: the share of films that may be absent.
 
-    Raises UnknownNameError for another split, ConfigError for a clip of no length, DataError for what does not
-    fit, naming file and line.
+    Raises UnknownNameError for another split, ConfigError for a clip of no length, DataError for
+    what does not fit, naming file and line.
     """
     if split not in SPLITS:
         raise unknown("split of ava (labels of test are not published)", split, SPLITS)

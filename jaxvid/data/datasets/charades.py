@@ -1,14 +1,17 @@
-"""Charades: half a minute of everyday life at home, with all the actions in it (157 classes, multi-label).
+"""Charades: half a minute of everyday life at home, with all the actions in it (157 classes,
+multi-label).
 
-G. Sigurdsson et al., "Hollywood in Homes: Crowdsourcing Data Collection for Activity Understanding", ECCV 2016.
-7,985 training and 1,863 test videos; papers report the mAP of whole videos on the latter.
+G. Sigurdsson et al., "Hollywood in Homes: Crowdsourcing Data Collection for Activity
+Understanding", ECCV 2016. 7,985 training and 1,863 test videos; papers report the mAP of whole
+videos on the latter.
 
     Charades_v1_train.csv, Charades_v1_test.csv     id,…,actions,length
     Charades_v1_classes.txt                         c000 Holding some clothes
     Charades_v1_480/46GP8.mp4, or Charades_v1_rgb/46GP8/46GP8-000001.jpg
 
-A record is a whole video with all its labels, none at all in some; when each action was to be seen stands in
-`extra["actions"]` as (label, start_seconds, end_seconds). "val" and "test" are both Charades_v1_test.csv.
+A record is a whole video with all its labels, none at all in some; when each action was to be seen
+stands in `extra["actions"]` as (label, start_seconds, end_seconds). "val" and "test" are both
+Charades_v1_test.csv.
 """
 
 import logging
@@ -39,9 +42,10 @@ def load(
 ) -> DatasetIndex:
     """The videos of one split in the order of its csv; ids are Charades' own.
 
-    annotations: the csv, or the folder of the csv files and the class list; `{split}` in it stands for the
-    split; videos: the folder of the videos or of the folders of frames; both root by default. Without the class list the
-    classes go by their codes. max_missing: the share of videos that may be absent.
+    annotations: the csv, or the folder of the csv files and the class list; `{split}` in it stands
+    for the split; videos: the folder of the videos or of the folders of frames; both root by
+    default. Without the class list the classes go by their codes. max_missing: the share of videos
+    that may be absent.
 
     Raises UnknownNameError for another split, DataError for what does not fit, naming file and line.
     """

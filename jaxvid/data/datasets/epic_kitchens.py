@@ -1,15 +1,15 @@
 """EPIC-KITCHENS-100 (and -55): first-person cooking, each segment a verb and a noun.
 
-D. Damen et al., "Rescaling Egocentric Vision", IJCV 2022 (100: 67,217 training and 9,668 validation segments, 97
-verbs, 300 nouns); "Scaling Egocentric Vision", ECCV 2018 (55: 125 verbs, 352 nouns).
+D. Damen et al., "Rescaling Egocentric Vision", IJCV 2022 (100: 67,217 training and 9,668 validation
+segments, 97 verbs, 300 nouns); "Scaling Egocentric Vision", ECCV 2018 (55: 125 verbs, 352 nouns).
 
     EPIC_100_train.csv, EPIC_100_validation.csv, EPIC_100_test_timestamps.csv
     EPIC_100_verb_classes.csv, EPIC_100_noun_classes.csv          id,key,instances,category
     P01/videos/P01_01.MP4, or P01/rgb_frames/P01_01/frame_0000000001.jpg
 
-A record's labels are (verb, noun), each from 0 within its head; `heads` says how many there are of each, and
-`class_names` are the verbs followed by the nouns. An action is the pair. Times come from the timestamps, for folders
-of frames from the frame numbers (1-based, the last one included).
+A record's labels are (verb, noun), each from 0 within its head; `heads` says how many there are of
+each, and `class_names` are the verbs followed by the nouns. An action is the pair. Times come from
+the timestamps, for folders of frames from the frame numbers (1-based, the last one included).
 """
 
 import logging
@@ -50,9 +50,9 @@ def load(
 ) -> DatasetIndex:
     """The segments of one split in the order of its csv, ids as published; "test" is unlabelled.
 
-    annotations: the csv, or the folder of the csv files; `{split}` in it stands for the split; videos: the
-    folder of P01, P02, …; both root by default. Without the csv files of the classes they go by numbers, 97 verbs
-    and 300 nouns. max_missing: the share of videos that may be absent.
+    annotations: the csv, or the folder of the csv files; `{split}` in it stands for the split;
+    videos: the folder of P01, P02, …; both root by default. Without the csv files of the classes
+    they go by numbers, 97 verbs and 300 nouns. max_missing: the share of videos that may be absent.
 
     Raises UnknownNameError for another split, DataError for what does not fit, naming file and line.
     """

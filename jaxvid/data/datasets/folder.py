@@ -4,9 +4,10 @@
     root/train/sleeping/night_7/frame1.jpg  … or a folder of images
     root/val/cooking/…                      val and test hold the same classes, or some of them
 
-Splits go by other names too (training, valid, validation, testing, …, case aside), and what was found is said in
-the log. Class folders that lie directly in root are refused: which clips train and which ones measure the result
-is not for a reader to guess. The classes are the sorted names of the training split's folders.
+Splits go by other names too (training, valid, validation, testing, …, case aside), and what was
+found is said in the log. Class folders that lie directly in root are refused: which clips train and
+which ones measure the result is not for a reader to guess. The classes are the sorted names of the
+training split's folders.
 """
 
 import logging
@@ -34,13 +35,15 @@ def load(
 ) -> DatasetIndex:
     """The records of one split, class by class, each class in natural order.
 
-    root: the folder that holds train/, val/, …; `videos` takes its place when given. A record's id is
-    its path relative to that folder. class_names: the classes in label order, should the sorted names of
-    train's folders not be wanted, or train not be at hand. A class without a folder in this split has no
-    records here, which the log says. max_missing has nothing to tolerate: the folders are the list.
+    root: the folder that holds train/, val/, …; `videos` takes its place when given. A record's id
+    is its path relative to that folder. class_names: the classes in label order, should the sorted
+    names of train's folders not be wanted, or train not be at hand. A class without a folder in
+    this split has no records here, which the log says. max_missing has nothing to tolerate: the
+    folders are the list.
 
-    Raises UnknownNameError for another split, ConfigError when annotations are given, DataError when the
-    layout does not fit, a class folder holds no clip, or this split has a class that is unknown.
+    Raises UnknownNameError for another split, ConfigError when annotations are given, DataError
+    when the layout does not fit, a class folder holds no clip, or this split has a class that is
+    unknown.
     """
     if split not in SPLITS:
         raise unknown("split of folder", split, SPLITS)

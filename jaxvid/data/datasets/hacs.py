@@ -1,14 +1,17 @@
-"""HACS: 1.5 million two-second clips (HACS Clips) and 50,000 videos with segments (HACS Segments) of 200 actions.
+"""HACS: 1.5 million two-second clips (HACS Clips) and 50,000 videos with segments (HACS Segments)
+of 200 actions.
 
-H. Zhao et al., "HACS: Human Action Clips and Segments Dataset for Recognition and Temporal Localization", ICCV 2019.
+H. Zhao et al., "HACS: Human Action Clips and Segments Dataset for Recognition and Temporal
+Localization", ICCV 2019.
 
     HACS_v1.1.1/HACS_clips_v1.1.1.csv       classname,youtube_id,subset,start,end,label
     HACS_v1.1.1/HACS_segments_v1.1.1.json   the format of ActivityNet
     Archery/v_<youtube_id>.mp4              anywhere below root, folders of classes or not
 
-Both label the same whole videos. In HACS Clips label 1 is a clip that shows the class, -1 one that was proposed for it
-and does not: a record without labels, whose `extra["negative_class"]` is the number of that class. Such
-negatives teach a multi-label model (BCE); a softmax needs negatives=False.
+Both label the same whole videos. In HACS Clips label 1 is a clip that shows the class, -1 one that
+was proposed for it and does not: a record without labels, whose `extra["negative_class"]` is the
+number of that class. Such negatives teach a multi-label model (BCE); a softmax needs
+negatives=False.
 """
 
 import logging
@@ -45,12 +48,12 @@ def load(
 ) -> DatasetIndex:
     """The records of one split, in the order of the file.
 
-    annotations: the csv, the JSON, or the folder of either; videos: the folder of the videos; both root by
-    default. kind: "clips" or "segments"; None: by the file that is there, clips if both are (it is said).
-    negatives: whether clips of label -1 are records (without labels). untrimmed (segments only): a record
-    a video with all its labels, multi-label. class_names: the classes in label order, a file of them or the
-    name of a list that ships with jaxvid; None: the sorted names in the file. max_missing: the share of
-    videos that may be absent.
+    annotations: the csv, the JSON, or the folder of either; videos: the folder of the videos; both
+    root by default. kind: "clips" or "segments"; None: by the file that is there, clips if both are
+    (it is said). negatives: whether clips of label -1 are records (without labels). untrimmed
+    (segments only): a record a video with all its labels, multi-label. class_names: the classes in
+    label order, a file of them or the name of a list that ships with jaxvid; None: the sorted names
+    in the file. max_missing: the share of videos that may be absent.
 
     Raises UnknownNameError for another split or kind, DataError for what does not fit, with its line.
     """

@@ -36,7 +36,8 @@ def load(
     max_missing: float = 0.0,
     fold: int = 1,
 ) -> DatasetIndex:
-    """The records of "train" or "test" (also called "val") of a fold, class by class; ids are CLASS/NAME.avi.
+    """The records of "train" or "test" (also called "val") of a fold, class by class; ids are
+    CLASS/NAME.avi.
 
     root: holds testTrainMulti_7030_splits/ (or the lists themselves) and the class folders, or the
     folder of these; annotations: the folder of the lists; videos: the folder of the class folders.

@@ -1,13 +1,14 @@
 """Kinetics-400, -600 and -700: ten seconds of YouTube a clip, one of 400 to 700 actions.
 
-W. Kay et al., "The Kinetics Human Action Video Dataset", arXiv 1705.06950 (2017); Carreira et al. 2018, 2019.
+W. Kay et al., "The Kinetics Human Action Video Dataset", arXiv 1705.06950 (2017); Carreira et al.
+2018, 2019.
 
     train.csv val.csv test.csv          label,youtube_id,time_start,time_end,split[,is_cc]
     train/air drumming/---0dWlqevI_000019_000029.mp4
 
-Folders of classes may be written with `_` for spaces, lie in root without train/, or be left out; files may
-have another ending. Links die: set `max_missing` to the share that may be missing. For lists `path label`
-of the same videos see `path_list`.
+Folders of classes may be written with `_` for spaces, lie in root without train/, or be left out;
+files may have another ending. Links die: set `max_missing` to the share that may be missing. For
+lists `path label` of the same videos see `path_list`.
 """
 
 import logging
@@ -180,5 +181,6 @@ def _by_spelling(names) -> dict[str, str]:
 
 
 def _spelling(name: str) -> str:
-    """A class name down to its letters and digits: `massaging_persons_head`, `massaging person's head`."""
+    """A class name down to its letters and digits: `massaging_persons_head`, `massaging person's
+    head`."""
     return "".join(c for c in name.lower() if c.isalnum())

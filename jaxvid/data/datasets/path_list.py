@@ -6,9 +6,10 @@
     frames/clip 250 17               mmaction2 and VideoMAE V2, folder of frames: count, label
     frames/clip 0 250                VideoMAE V2, folder of frames, pretraining: start, count
 
-A line is split from its right end, at white space or at another separator, so that paths may hold spaces.
-Which of the forms a list has is told by the endings of its paths and the numbers behind them, and logged;
-`columns` decides where that is not enough. Relative paths start from `videos`, or from root.
+A line is split from its right end, at white space or at another separator, so that paths may hold
+spaces. Which of the forms a list has is told by the endings of its paths and the numbers behind
+them, and logged; `columns` decides where that is not enough. Relative paths start from `videos`, or
+from root.
 """
 
 import contextlib

@@ -1,4 +1,5 @@
-"""Something-Something V1 and Jester: what hands do with things, and gestures; a folder of frames a clip.
+"""Something-Something V1 and Jester: what hands do with things, and gestures; a folder of frames a
+clip.
 
 R. Goyal et al., "The 'Something Something' Video Database for Learning and Evaluating Visual Common
 Sense", ICCV 2017 (86,017 + 11,522 + 10,960 clips, 174 classes). J. Materzynska et al., "The Jester
@@ -8,8 +9,8 @@ Dataset", ICCV Workshops 2019 (118,562 + 14,787 + 14,743 clips, 27 classes).
     something-something-v1-labels.csv   one class a line
     20bn-something-something-v1/100218/00001.jpg
 
-and the same with jester-v1-…, 20bn-jester-v1. The test split has no labels. Classes have sides ("… from left
-to right", "Swiping Left"): no left-right flips.
+and the same with jester-v1-…, 20bn-jester-v1. The test split has no labels. Classes have sides ("…
+from left to right", "Swiping Left"): no left-right flips.
 """
 
 import logging

@@ -7,8 +7,8 @@ R. Goyal et al., "The 'Something Something' Video Database …", ICCV 2017; the 
     something-something-v2-labels.json    {"Holding something next to something": "58", …}
     20bn-something-something-v2/78687.webm
 
-A class is the template without its brackets. The test split has ids only. Classes have sides ("… from left
-to right"): no left-right flips.
+A class is the template without its brackets. The test split has ids only. Classes have sides ("…
+from left to right"): no left-right flips.
 """
 
 import logging

@@ -2,10 +2,10 @@
 
     root/{train,val}/{left,right,approaching,receding}/0000.mp4      root/synthetic.json
 
-It is written on first use, in seconds, so that everything can be tried on a machine that has no data.
-What the clips show, and why no model blind to order passes 0.5, is told in `_scene.py`. Every frame is
-coded by itself with the same quantiser: the coding does not tell either which way a clip runs. Flip none
-of these clips left to right: that makes `right` of `left`.
+It is written on first use, in seconds, so that everything can be tried on a machine that has no
+data. What the clips show, and why no model blind to order passes 0.5, is told in `_scene.py`. Every
+frame is coded by itself with the same quantiser: the coding does not tell either which way a clip
+runs. Flip none of these clips left to right: that makes `right` of `left`.
 """
 
 import concurrent.futures

@@ -4,13 +4,14 @@
     clips.csv                     path,label,split          one for all, whose rows say their split
     [{"path": "a.mp4", "label": "run"}, …]                  the same as JSON; {"a.mp4": "run"} will do
 
-Labels are names or numbers (from 0 or from 1: found, and said); several a clip stand in a JSON list, or are
-divided by `;` or `|`, and make the set multi-label. A column `weight` says how often a
-clip is drawn beside others (data.class_sampling="weighted"). Columns go by many names (`video`, `class`, …), and so do
-splits; what was taken for what is said in the log. Paths are relative to root, to `videos`, or to the table.
+Labels are names or numbers (from 0 or from 1: found, and said); several a clip stand in a JSON
+list, or are divided by `;` or `|`, and make the set multi-label. A column `weight` says how often a
+clip is drawn beside others (data.class_sampling="weighted"). Columns go by many names (`video`,
+`class`, …), and so do splits; what was taken for what is said in the log. Paths are relative to
+root, to `videos`, or to the table.
 
-The classes are the sorted names in the training rows, unless a class list is given: `class_names`, a JSON's
-"classes", or a file classes.txt (one a line, in label order) beside the table.
+The classes are the sorted names in the training rows, unless a class list is given: `class_names`,
+a JSON's "classes", or a file classes.txt (one a line, in label order) beside the table.
 """
 
 import logging
@@ -46,15 +47,15 @@ def load(
 ) -> DatasetIndex:
     """The records of a split in the order of its table; ids are the paths as listed, with their times.
 
-    annotations: the table, or the folder that holds the tables, None: root; `{split}` in it (and in videos) stands
-    for the split. max_missing: the share of
-    listed files that may be absent. class_names: the classes in label order, or a file of them. multilabel: None: when a row
-    has several labels. path_column, label_column: their names, should they not be found. label_separator:
-    what divides labels; None: `;` and `|`, "": nothing does.
+    annotations: the table, or the folder that holds the tables, None: root; `{split}` in it (and in
+    videos) stands for the split. max_missing: the share of listed files that may be absent.
+    class_names: the classes in label order, or a file of them. multilabel: None: when a row has
+    several labels. path_column, label_column: their names, should they not be found.
+    label_separator: what divides labels; None: `;` and `|`, "": nothing does.
 
-    Raises UnknownNameError for another split; DataError for tables that are missing, ambiguous or malformed,
-    labels that are no class of training, rows that contradict each other and more missing files than
-    tolerated, naming file and line.
+    Raises UnknownNameError for another split; DataError for tables that are missing, ambiguous or
+    malformed, labels that are no class of training, rows that contradict each other and more
+    missing files than tolerated, naming file and line.
     """
     if split not in SPLITS:
         raise unknown("split of table", split, SPLITS)
@@ -337,7 +338,8 @@ def _identity(row: Row) -> str:
 
 
 class _Finder:
-    """Where a listed path lies: below root (or videos), else beside the table, else by its name alone."""
+    """Where a listed path lies: below root (or videos), else beside the table, else by its name
+    alone."""
 
     def __init__(self, *bases: Path):
         self._bases = bases

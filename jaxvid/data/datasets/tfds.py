@@ -1,10 +1,12 @@
-"""A set that TensorFlow Datasets has prepared, read without TensorFlow: data.root is the builder's folder.
+"""A set that TensorFlow Datasets has prepared, read without TensorFlow: data.root is the builder's
+folder.
 
     root/dataset_info.json  features.json  label.labels.txt
     root/ucf101-train.array_record-00000-of-00008, …     or .tfrecord-00000-of-00008, …
 
-root may also be what lies above: data_dir, data_dir/NAME or data_dir/NAME/CONFIG. The set needs a video,
-that is a feature Video or a Sequence of Image, and a ClassLabel or a Sequence of them (multi-label).
+root may also be what lies above: data_dir, data_dir/NAME or data_dir/NAME/CONFIG. The set needs a
+video, that is a feature Video or a Sequence of Image, and a ClassLabel or a Sequence of them
+(multi-label).
 
 The files are read here and not by tfds' as_data_source(): that imports TensorFlow for every set with a
 feature Video, and it would decode all frames of a clip where a few are wanted.
@@ -51,10 +53,10 @@ def load(
     """The records of a split in the order of its files; opened by `Opener`.
 
     split: a name of the set's own; "val" also finds "validation". `videos` takes root's place when
-    given. video_feature, label_feature: which features, where the set has several. fps: frames a second,
-    which prepared sets do not tell. A record's path is its file, its id the file's name and the number
-    within. Every record is gone through once for its labels: of ArrayRecords that reads all there is.
-    max_missing has nothing to tolerate: all files of the split must be there.
+    given. video_feature, label_feature: which features, where the set has several. fps: frames a
+    second, which prepared sets do not tell. A record's path is its file, its id the file's name and
+    the number within. Every record is gone through once for its labels: of ArrayRecords that reads
+    all there is. max_missing has nothing to tolerate: all files of the split must be there.
 
     Raises UnknownNameError for a split or feature the set has not, ConfigError when annotations are
     given, DataError for a folder that is no prepared set, files that are missing or damaged.

@@ -40,7 +40,8 @@ def load(
     max_missing: float = 0.0,
     fold: int = 1,
 ) -> DatasetIndex:
-    """The records of "train" or "test" (also called "val") of a fold, in the order of its list; ids are the listed paths.
+    """The records of "train" or "test" (also called "val") of a fold, in the order of its list; ids
+    are the listed paths.
 
     root: holds ucfTrainTestlist/ (or the lists themselves) and UCF-101/; annotations: the folder of the
     lists; videos: the folder of class folders. extra["group"] names the recording. Classes are those of

@@ -1,13 +1,14 @@
 """YouTube-8M: features of six million videos, and several of 3,862 topics for each. No pixels.
 
-S. Abu-El-Haija et al., "YouTube-8M: A Large-Scale Video Classification Benchmark", arXiv 1609.08675 (2016).
+S. Abu-El-Haija et al., "YouTube-8M: A Large-Scale Video Classification Benchmark", arXiv 1609.08675
+(2016).
 
     train0000.tfrecord, …, validate0000.tfrecord, …, test0000.tfrecord, …      in root or below
     vocabulary.csv    Index,…,Name,…: the names of the classes; without it they are their numbers
 
-Video-level shards hold mean_rgb (1024,) and mean_audio (128,) of a video; frame-level ones rgb and audio
-of one frame a second, up to 300, in 8 bits. What lies there is read: a part of the shards is a smaller
-set. There is nothing to decode, crop or listen to: train `models/feature_head.py` on it.
+Video-level shards hold mean_rgb (1024,) and mean_audio (128,) of a video; frame-level ones rgb and
+audio of one frame a second, up to 300, in 8 bits. What lies there is read: a part of the shards is
+a smaller set. There is nothing to decode, crop or listen to: train `models/feature_head.py` on it.
 """
 
 import logging
@@ -52,9 +53,10 @@ def load(
     max_missing: the share of the split's shards, 0 to 1, that may be damaged; they are left out, which
     the log says. How many shards there should be is not known here.
 
-    Raises UnknownNameError for another split or feature, ConfigError for a share outside 0..1, DataError
-    when there are no shards of the split, for shards of both levels, repeated ones, and more damaged ones
-    than tolerated: all are tried first. Labels outside the classes are such a damage.
+    Raises UnknownNameError for another split or feature, ConfigError for a share outside 0..1,
+    DataError when there are no shards of the split, for shards of both levels, repeated ones, and
+    more damaged ones than tolerated: all are tried first. Labels outside the classes are such a
+    damage.
     """
     if split not in SPLITS:
         raise unknown("split of youtube8m", split, SPLITS)
