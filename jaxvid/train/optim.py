@@ -69,7 +69,7 @@ def decay_mask(params) -> dict:
         plain = re.fullmatch(
             r"bias|scale|gamma_\d|A_log|D|.*token.*|.*pos_embed.*|.*position.*", last
         )
-        scanned = "/blocks/" in path_name(path)
+        scanned = "/blocks/" in _rooted(path)
         return not plain and leaf.ndim - scanned > 1
 
     return jax.tree_util.tree_map_with_path(one, params)
@@ -85,7 +85,7 @@ def layer_scales(params, decay: float) -> dict:
     A layer is a block, counted through the stages. Stacked (scanned) blocks get a vector along their
     layer axis.
     """
-    paths = [(path_name(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [(_rooted(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
     blocks = sorted({block for path, _ in paths if (block := _block(path))})
     number = {block: i for i, block in enumerate(blocks)}
     stacked = (leaf.shape[0] for path, leaf in paths if "/blocks/" in path)
@@ -96,13 +96,12 @@ def layer_scales(params, decay: float) -> dict:
         )
 
     def one(path, leaf):
-        path = path_name(path)
+        path = _rooted(path)
         if "/blocks/" in path:
             powers = depth - np.arange(leaf.shape[0])
             return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
-        if merge := re.search(
-            r"/merge_(\d+)/", path
-        ):  # between two stages: with the first block after
+        if merge := re.search(r"/merge_(\d+)/", path):
+            # Between two stages: with the first block after.
             path = path.replace(merge[0], f"/stage_{int(merge[1]) + 1}/block_0/")
         if block := _block(path):
             return np.float32(decay ** (depth - number[block]))
@@ -110,6 +109,11 @@ def layer_scales(params, decay: float) -> dict:
         return np.float32(decay ** (depth + 1) if below else 1.0)
 
     return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _rooted(path) -> str:
+    """ "/encoder/block_0/…": also the first name stands behind a slash."""
+    return f"/{path_name(path)}"
 
 
 def _block(path: str) -> tuple[int, int] | None:

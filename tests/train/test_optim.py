@@ -86,6 +86,14 @@ def test_layers_are_counted_through_the_stages():
     assert scales["head"]["kernel"] == 1.0
 
 
+def test_blocks_need_nothing_around_them():
+    ones = jnp.ones((2, 2))
+    flat = {"stem": {"kernel": ones}, "block_0": {"fc": ones}, "block_1": {"fc": ones}}
+    scales = layer_scales({**flat, "norm": {"scale": ones}}, 0.5)
+    assert scales["stem"]["kernel"] == 0.5**3 and scales["block_0"]["fc"] == 0.5**2
+    assert scales["block_1"]["fc"] == 0.5 and scales["norm"]["scale"] == 1.0
+
+
 def test_adamw_equals_optax_times_rate():
     params = {"w": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}
     grads = jax.tree.map(lambda x: jnp.sin(x) + 0.1, params)
