@@ -186,6 +186,7 @@ def test_youtube8m_features_in_place_of_videos(tmp_path, capsys):
     assert exported["predictions"] == found
 
 
+@pytest.mark.slow
 def test_a_model_that_sees_and_hears(tmp_path, capsys):
     pytest.importorskip("librosa", reason="log-mel needs the extra: pip install -e '.[audio]'")
     rng = np.random.default_rng(2)
@@ -226,6 +227,7 @@ def test_a_model_that_sees_and_hears(tmp_path, capsys):
     assert abs(silent["Fight"] - expected["Fight"]) > 1e-4  # the same pictures
 
 
+@pytest.mark.slow
 def test_a_table_of_few_and_many(tmp_path, write_video, capsys):
     rng = np.random.default_rng(3)
     rows = [(f"clip {i}.mp4", "rare" if i == 0 else "common", i + 1.0) for i in range(4)]

@@ -199,6 +199,7 @@ def test_another_recipe_in_the_same_workdir_is_refused(finished, data, environme
     assert "optim.learning_rate: 0.001 -> 0.5" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(finished, data, environment, tmp_path):
     workdir = tmp_path / "two"
     port = 20000 + os.getpid() % 20000

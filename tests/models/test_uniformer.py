@@ -43,10 +43,12 @@ def test_outputs():
     grid_models.check_outputs("uniformer", 4, 64)
 
 
+@pytest.mark.slow
 def test_options():
     grid_models.check_options("uniformer", frozen_bn=True)
 
 
+@pytest.mark.slow
 def test_batch_normalisation():
     """Its statistics are those of the batch in training unless frozen; bn_epsilon is added to the
     variance; norm_eps is of the global blocks."""

@@ -58,6 +58,7 @@ def test_outputs():
     grid_models.check_outputs("video_swin", 4 * 4 * 4, 64)
 
 
+@pytest.mark.slow
 def test_options():
     grid_models.check_options("video_swin")
 

@@ -45,6 +45,7 @@ def test_outputs():
     clip_resnets.check_outputs("x3d", 256)
 
 
+@pytest.mark.slow
 def test_options():
     clip_resnets.check_options("x3d")
     clip_resnets.check_momentum("x3d")

@@ -1,6 +1,7 @@
 """What every file of models/ must keep: found by listing the folder, so a new model is tested too."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,23 @@ ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "feature_h
 # No gradient by construction: the class token comes first and is all that is read of the last block,
 # where the forward scan has no earlier state to let decay.
 UNREACHED = {"videomamba": {"['encoder']['block_2']['mixer']['forward']['A_log']"}}
-CASES = [(name, v) for name in NAMES for v in lookup.module("model", name).VARIANTS]
+# Compiled for longer than all others; their blocks have tests of their own.
+LONG = {"mvit", "avslowfast", "x3d", "uniformer", "xclip", "two_stream_i3d", "csn", "slowfast"}
+
+
+def cases():
+    """Every variant of every model; in each run of the tests the smallest and the default one."""
+    for name in NAMES:
+        module = lookup.module("model", name)
+        default = inspect.signature(module.build).parameters["variant"].default
+        for variant in module.VARIANTS:
+            often = variant in ("test", default)
+            yield pytest.param(name, variant, marks=[] if often else pytest.mark.slow)
+
+
+def long_ones_slow(names):
+    """Parameters for `names`, those of LONG left to slow runs."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in names]
 
 
 def zeros(inputs):
@@ -51,7 +68,7 @@ def ready(name):
     return model, variables, inputs, forward
 
 
-@pytest.mark.parametrize("name, variant", CASES, ids=lambda x: x)
+@pytest.mark.parametrize("name, variant", cases(), ids=lambda x: x)
 def test_every_variant_is_built_from_its_own_input(name, variant):
     module = lookup.module("model", name)
     assert "test" in module.VARIANTS
@@ -71,7 +88,7 @@ def test_every_variant_is_built_from_its_own_input(name, variant):
         assert outputs["features"].ndim == 2 and outputs["features"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", long_ones_slow(CLASSIFIERS))
 def test_a_step_reaches_every_parameter(name):
     model, variables, inputs, _ = ready(name)
     stats = {k: v for k, v in variables.items() if k != "params"}
