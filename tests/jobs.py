@@ -91,12 +91,29 @@ def checkpoints(workdir: Path) -> list[int]:
 
 def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
     """Until the run has written so many steps."""
-    deadline = time.monotonic() + 300
     path = workdir / "metrics.jsonl"
+    _wait(
+        lambda: path.exists() and path.read_text().count('"train"') >= step,
+        *(process, f"step {step} was not reached"),
+    )
+
+
+def wait_for_checkpoint(workdir: Path, process: subprocess.Popen) -> int:
+    """Until a checkpoint lies there under its final name (it is written behind the steps): its step."""
+    folder = workdir / "checkpoints"
+    _wait(
+        lambda: folder.exists() and checkpoints(workdir),
+        *(process, "no checkpoint was written"),
+    )
+    return checkpoints(workdir)[0]
+
+
+def _wait(holds, process: subprocess.Popen, failure: str) -> None:
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the run ended too early: {process.communicate()[1][-3000:]}")
-        if path.exists() and path.read_text().count('"train"') >= step:
+        if holds():
             return
         time.sleep(0.01)
-    raise TimeoutError(f"step {step} was not reached")
+    raise TimeoutError(failure)
