@@ -35,7 +35,7 @@ BATCH = 8
 SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov"}
 
 
-def jaxvid_clips(paths, frames, size, cores, open_clip=None):
+def jaxvid_clips(paths, frames, size, _cores, open_clip=None):
     records = tuple(VideoRecord(str(p), str(i), (0,)) for i, p in enumerate(paths))
     source = ClipSource(
         DatasetIndex(records, ("any",)),
@@ -46,10 +46,7 @@ def jaxvid_clips(paths, frames, size, cores, open_clip=None):
             [{"name": "short_side_resize", "size": size}, {"name": "centre_crop", "size": size}]
         ),
     )
-    return sum(
-        int(batch["mask"].sum())
-        for batch in evaluation_batches(source, batch_size=BATCH, threads=cores)
-    )
+    return sum(int(batch["mask"].sum()) for batch in evaluation_batches(source, batch_size=BATCH))
 
 
 def make_store(root, paths, short_side, cores, folder):

@@ -77,7 +77,7 @@ def default() -> ConfigDict:
     data.train_transforms = ()
     # Before the resize and crops of evaluation, such as box_crop.
     data.eval_transforms = ()
-    data.threads = 0  # decoding threads a host; 0 = one a core
+    data.threads = 0  # decoding threads a host; 0 = one more than cores
     data.workers = 0  # decoding processes a host; 0 = threads only
     data.prefetch_batches = 2
     data.deadline_seconds = 60.0  # for one clip
