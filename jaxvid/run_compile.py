@@ -2,6 +2,7 @@
 devices that are here or for a TPU slice that is not."""
 
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import math
@@ -16,8 +17,9 @@ from jaxvid.compile.estimate import estimate
 from jaxvid.compile.program import Program, TooLarge, compile_program, memory_limit
 from jaxvid.compile.report import Report
 from jaxvid.compile.search import largest
+from jaxvid.core.apart import ProcessDied, run_apart
 from jaxvid.core.batch import FEATURES, VIDEO
-from jaxvid.core.errors import DataError
+from jaxvid.core.errors import ConfigError, DataError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.metrics.chips import Chip, chip_of
 from jaxvid.metrics.multiply_adds import multiply_adds
@@ -34,6 +36,7 @@ from jaxvid.sharding.topology import absent_devices, devices_per_chip
 from jaxvid.train import state as train_state
 from jaxvid.train.cost import make_forward, useful_flops
 from jaxvid.train.step import make_train_step
+from jaxvid.train.workdir import start_logging
 
 log = logging.getLogger("jaxvid")
 
@@ -83,17 +86,46 @@ class Step:
 def compile_ahead(c: ConfigDict, recipe: str, *, as_json: bool) -> int:
     """Compiles, prints a table or JSON. Returns the exit code: 0, or 1 where it does not fit.
 
+    For an absent slice it all happens in a process of its own: a fault of libtpu ends that one.
     Call it before jax touches a device. Raises ConfigError for what cannot be built.
     """
-    cache = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)  # a program from there tells less
-    try:
-        made = report(c, recipe)
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cache)
+    made = _apart(c, recipe) if c.compile.topology else _uncached(c, recipe)
     if is_main():
         print(json.dumps(made.plain(), indent=2) if as_json else made.table())
     return 0 if made.fits else 1
+
+
+def _apart(c: ConfigDict, recipe: str) -> Report:
+    try:
+        return run_apart(_alone, c.copy_and_resolve_references(), recipe)
+    except ProcessDied as death:
+        memory = death.cause == "SIGKILL"  # what the system does when memory runs out
+        raise ConfigError(
+            f"the process that compiled {c.model.name} {c.model.variant} for compile.topology="
+            f"{c.compile.topology!r} died of {death.cause} (exit code {death.code}), in the TPU's compiler, "
+            f"libtpu {importlib.metadata.version('libtpu')}: "
+            + (
+                "the memory of this machine has run out, it seems; "
+                if memory
+                else "a fault of its own; "
+            )
+            + "what may help: another model.variant or data.size, another version of libtpu (pip "
+            "install libtpu==…), or compiling for devices that are here (without compile.topology)"
+        ) from death
+
+
+def _alone(c: ConfigDict, recipe: str) -> Report:
+    start_logging(None, main=True)
+    return _uncached(c, recipe)
+
+
+def _uncached(c: ConfigDict, recipe: str) -> Report:
+    cache = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)  # a program from there tells less
+    try:
+        return report(c, recipe)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cache)
 
 
 def report(c: ConfigDict, recipe: str) -> Report:

@@ -1,4 +1,4 @@
-"""check a dataset, its statistics, build the fast store, measure the pipeline"""
+"""check a dataset, divide it, its statistics, build the fast store, measure the pipeline"""
 
 import importlib
 import sys
@@ -8,6 +8,7 @@ from jaxvid.core.errors import nearest
 
 ACTIONS = {
     "check": "what is wrong with a dataset, before anyone trains on it",
+    "split": "divide a folder of classes into training and validation clips",
     "stats": "mean and deviation of its pixels, class balance, a picture of training batches",
     "prepare": "write the store that training reads fastest",
     "bench": "clips a second of a recipe's pipeline, and where its time goes",
@@ -15,7 +16,7 @@ ACTIONS = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """`jaxvid data check|stats|prepare|bench …` -> exit code; each action has a file
+    """`jaxvid data check|split|stats|prepare|bench …` -> exit code; each action has a file
     `_data_<action>`."""
     argv = list(argv)
     if argv and argv[0] in ACTIONS:

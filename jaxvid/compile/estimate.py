@@ -27,14 +27,9 @@ class Estimate:
 
 
 def estimate(program: Program, chip: Chip, *, done_flops: float, useful_flops: float) -> Estimate:
-    """done_flops, useful_flops: of one device, with and without what is computed again.
-
-    The compiler counts the memory traffic of a loop's body once: where it has counted fewer FLOPs
-    than are done, its traffic is raised in the same proportion.
-    """
-    repeats = max(1.0, done_flops / program.flops) if program.flops else 1.0
+    """done_flops, useful_flops: of one device, with and without what is computed again."""
     products = done_flops / chip.bf16_flops
-    memory = repeats * program.touched_bytes / chip.memory_bytes_per_second
+    memory = program.touched_bytes / chip.memory_bytes_per_second
     sent = sum(kind.bytes for kind in program.collectives.values())
     transfers = sent / chip.link_bytes_per_second
     overlapped, in_turn = max(products, memory, transfers), products + memory + transfers

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax
 
 from jaxvid.metrics.collectives import Traffic, traffic
+from jaxvid.metrics.memory_traffic import touched_bytes
 
 # How the TPU's compiler says that a program does not fit: what it needs, what there is.
 _TOO_LARGE = (
@@ -23,9 +24,10 @@ class Program:
     """Of one device and one step, in bytes.
 
     arguments: state and batch. outputs: what does not take the place of an argument. temporaries:
-    activations, gradients, buffers of transfers. code: the program itself. flops, touched_bytes: the
-    compiler's own counts of operations and of memory reads and writes; what a loop repeats stands in
-    them once. collectives: what is sent, by kind. seconds: of compilation.
+    activations, gradients, buffers of transfers. code: the program itself. flops: the compiler's own
+    count of operations, in which what a loop repeats stands once. touched_bytes: of memory reads and
+    writes; collectives: what is sent, by kind; in both loops count as often as they run. seconds: of
+    compilation.
     """
 
     arguments: int
@@ -65,14 +67,15 @@ def compile_program(
             raise
         return too_large(str(error))
     sizes, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    text = compiled.as_text()
     return Program(
         arguments=sizes.argument_size_in_bytes,
         outputs=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,
         code=sizes.generated_code_size_in_bytes,
         flops=costs.get("flops", 0.0),
-        touched_bytes=costs.get("bytes accessed", 0.0),
-        collectives=traffic(compiled.as_text(), num_devices),
+        touched_bytes=touched_bytes(text),
+        collectives=traffic(text, num_devices),
         seconds=time.perf_counter() - began,
     )
 

@@ -34,8 +34,8 @@ def detect(root: str | Path) -> str:
     if not fitting:
         raise DataError(
             f"{root} fits no dataset that jaxvid reads. Lay it out as {root}/train/CLASS/clip.mp4 and "
-            f"{root}/val/CLASS/clip.mp4, or name one of {', '.join(known)} with --dataset to hear what "
-            "it misses"
+            f"{root}/val/CLASS/clip.mp4 (jaxvid data split divides {root}/CLASS/clip.mp4), or name one of "
+            f"{', '.join(known)} with --dataset to hear what it misses"
         )
     return fitting[0]
 

@@ -15,6 +15,7 @@ from jax import lax
 from jaxvid.nn import conv_cpu
 from jaxvid.nn.conv_geometry import Geometry
 from jaxvid.nn.linear import Initializer
+from jaxvid.nn.rows import division, map_rows, sum_rows
 
 HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # torchvision's ResNets
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -92,29 +93,38 @@ def conv(
         raise ValueError(f"{kernel.shape[-1]} output channels do not divide into {groups} groups")
     strides, dilation = per_axis(strides, axes), per_axis(dilation, axes, "dilation")
     pads = resolve_padding(padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation)
-    return _conv(x, kernel, Geometry(strides, pads, dilation, groups))
+    return _conv(x, kernel, Geometry(strides, pads, dilation, groups), division())
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x, kernel, geometry):
+# On CPUs it is made of loops over pieces, which every device runs on its own rows of the batch (`by`,
+# nn/rows.py). Several processes need that: XLA's CPU backend lets what follows a loop begin before the
+# loop ends, and sums over devices in it and after it meet in another order in every process.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x, kernel, geometry, by):
+    forward = functools.partial(conv_cpu.forward, geometry=geometry)
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(conv_cpu.forward, geometry=geometry),
+        cpu=lambda x, kernel: map_rows(forward, (x,), kernel, by=by),
         default=functools.partial(_native, geometry=geometry),
     )
 
 
-def _conv_forward(x, kernel, geometry):
-    return _conv(x, kernel, geometry), (x, kernel)
+def _conv_forward(x, kernel, geometry, by):
+    return _conv(x, kernel, geometry, by), (x, kernel)
 
 
-def _conv_backward(geometry, kept, gradient):
+def _conv_backward(geometry, by, kept, gradient):
+    def of_input(x, gradient, kernel):
+        return conv_cpu.input_gradient(x, kernel, gradient, geometry)
+
+    def of_kernel(x, gradient, kernel):
+        return conv_cpu.kernel_gradient(x, kernel, gradient, geometry)
+
     def cpu(x, kernel, gradient):
-        return (
-            conv_cpu.input_gradient(x, kernel, gradient, geometry),
-            conv_cpu.kernel_gradient(x, kernel, gradient, geometry),
-        )
+        to_input = map_rows(of_input, (x, gradient), kernel, by=by)
+        to_kernel = sum_rows(of_kernel, (x, gradient), kernel, by=by)
+        return to_input, to_kernel.astype(kernel.dtype)
 
     def native(x, kernel, gradient):
         return jax.vjp(functools.partial(_native, geometry=geometry), x, kernel)[1](gradient)

@@ -12,7 +12,8 @@ large as the image) are one or two orders slower. So, by the shape alone:
                    kernel gradients as products of columns, some rows of the image at a time
 
 Arrays are channels last with two or three spatial axes; inside the module always three, T×H×W.
-Arithmetic is in float32 at least, results have the dtype of what they are the gradient of.
+Arithmetic is in float32 at least, results have the dtype of x; the gradient with respect to a kernel is
+left in that of the arithmetic, to be added up over devices.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ def kernel_gradient(x, kernel, gradient, geometry: Geometry):
     (x3, kernel3, gradient), geometry = _lift(geometry, x, kernel, gradient, images=(0, 2))
     form = FORMS[_form(x3, kernel3, geometry)]
     found = form.kernel_gradient(x3, kernel3, gradient, geometry)
-    return found.reshape(kernel.shape).astype(kernel.dtype)
+    return found.reshape(kernel.shape)
 
 
 def _lift(geometry, *arrays, images=(0,)):

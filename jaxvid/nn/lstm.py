@@ -2,8 +2,11 @@
 
 Hochreiter and Schmidhuber 1997, Long Short-Term Memory; with forget gates, Gers et al. 2000. The
 inputs of all steps meet their weights in one product of matrices; only what depends on the step
-before is scanned over.
+before is scanned over. So it is for the gradients: those of both weights are one product each over all
+steps, and a batch that is divided over devices is summed over once, not in every step.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -30,19 +33,7 @@ class Recurrence(nn.Module):
         last step, which is the first frame in reverse."""
         kernel, recurrent, bias = self._parameters(x.shape[-1])
         gates = dense(x, kernel, bias, self.dtype)
-        recurrent = recurrent.astype(self.dtype)
-
-        def step(carry, gates_of_input):
-            h, c = carry
-            sums = gates_of_input + jnp.dot(h.astype(self.dtype), recurrent)
-            i, f, g, o = jnp.split(sums.astype(jnp.float32), 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h.astype(self.dtype)
-
-        zeros = jnp.zeros((x.shape[1], self.hidden), jnp.float32)
-        (h, c), outputs = jax.lax.scan(step, (zeros, zeros), gates, reverse=self.reverse)
-        return outputs, h, c
+        return _recurrence(gates, recurrent.astype(self.dtype), self.reverse)
 
     def _parameters(self, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         bound = self.hidden**-0.5
@@ -59,6 +50,56 @@ class Recurrence(nn.Module):
             param("hidden_kernel", self.hidden, gates),
         )
         return kernel, recurrent, param("input_bias", gates) + param("hidden_bias", gates)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _recurrence(gates, recurrent, reverse):
+    """gates: what the inputs of the steps add to them (T, N, 4·hidden), recurrent: (hidden, 4·hidden)"""
+    return _recurrence_forward(gates, recurrent, reverse)[0]
+
+
+def _recurrence_forward(gates, recurrent, reverse):
+    def step(state, gates_of_input):
+        h, c = state
+        sums = gates_of_input + jnp.dot(h.astype(gates.dtype), recurrent)
+        h, c = _cell(sums, c)
+        return (h, c), (h.astype(gates.dtype), c, sums)
+
+    zeros = jnp.zeros((gates.shape[1], recurrent.shape[0]), jnp.float32)
+    (h, c), (outputs, cells, sums) = jax.lax.scan(step, (zeros, zeros), gates, reverse=reverse)
+    return (outputs, h, c), (recurrent, outputs, cells, sums)
+
+
+def _cell(sums, c):
+    """The four gates (N, 4·hidden) and c before -> h and c (N, hidden) float32"""
+    i, f, g, o = jnp.split(sums.astype(jnp.float32), 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _recurrence_backward(reverse, kept, gradients):
+    recurrent, outputs, cells, sums = kept
+    to_outputs, *to_state = gradients
+
+    def before(x):
+        parts = (x[1:], jnp.zeros_like(x[:1])) if reverse else (jnp.zeros_like(x[:1]), x[:-1])
+        return jnp.concatenate(parts)
+
+    def step(to_state, arrays):
+        sums, c_before, to_output = arrays
+        to_h, to_c = to_state
+        back = jax.vjp(_cell, sums, c_before)[1]
+        to_sums, to_c = back((to_h + to_output.astype(jnp.float32), to_c))
+        to_h = jax.lax.dot_general(to_sums, recurrent, (((1,), (1,)), ((), ())))
+        return (to_h.astype(jnp.float32), to_c), to_sums
+
+    of_steps = (sums, before(cells), to_outputs)
+    _, to_gates = jax.lax.scan(step, tuple(to_state), of_steps, reverse=not reverse)
+    over_rows = (((0, 1), (0, 1)), ((), ()))  # of all steps
+    return to_gates, jax.lax.dot_general(before(outputs), to_gates, over_rows)
+
+
+_recurrence.defvjp(_recurrence_forward, _recurrence_backward)
 
 
 class LSTM(nn.Module):

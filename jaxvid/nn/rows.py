@@ -2,22 +2,26 @@
 
 With parameters divided over fsdp it must choose: gather the weights of a layer, or divide channels and
 sum activations over devices. Unasked it takes the second inside loops over layers (scan_layers), at
-hundreds of times the bytes.
+hundreds of times the bytes. And a loop within a layer that sums over the batch it makes sum over all
+devices in each turn: hence `map_rows` and `sum_rows`, whose loops run on each device for itself.
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 
 import jax
+from jax.sharding import PartitionSpec
 
-_DIVIDED: ContextVar[jax.sharding.Sharding | None] = ContextVar("rows_divided", default=None)
+_DIVIDED: ContextVar[jax.sharding.NamedSharding | None] = ContextVar("rows_divided", default=None)
 
 
 @contextlib.contextmanager
-def rows_divided(sharding: jax.sharding.Sharding | None) -> Iterator[None]:
-    """Within it `keep_rows` holds arrays to `sharding`, that of batches (sharding/mesh.py); None: to
-    nothing. To be entered while a step is traced."""
+def rows_divided(sharding: jax.sharding.NamedSharding | None) -> Iterator[None]:
+    """Within it rows are divided by `sharding`, that of batches (sharding/mesh.py), of which the first
+    axis counts; None: by what the compiler likes. To be entered while a step is traced."""
     before = _DIVIDED.set(sharding)
     try:
         yield
@@ -25,7 +29,61 @@ def rows_divided(sharding: jax.sharding.Sharding | None) -> Iterator[None]:
         _DIVIDED.reset(before)
 
 
+def division() -> jax.sharding.NamedSharding | None:
+    """What `rows_divided` was given. Gradients are traced when it has been left: what is called for
+    them, or under a jit of its own, is to be handed this as a static argument."""
+    return _DIVIDED.get()
+
+
 def keep_rows(x: jax.Array) -> jax.Array:
     """x (N, …) itself, its first axis divided as the batch is; so are its gradients."""
     sharding = _DIVIDED.get()
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
+
+
+def map_rows(
+    function: Callable,
+    rows: Sequence[jax.Array],
+    *whole: jax.Array,
+    by: jax.sharding.NamedSharding | None,
+) -> jax.Array:
+    """function(*rows, *whole) -> (N, …), where each row follows from the same one of `rows`, each
+    (N, …), and from all of `whole`; every device computes its own. by: see `division`."""
+    return _on_own_rows(function, rows, whole, by, summed=False)
+
+
+def sum_rows(
+    function: Callable,
+    rows: Sequence[jax.Array],
+    *whole: jax.Array,
+    by: jax.sharding.NamedSharding | None,
+) -> jax.Array:
+    """function(*rows, *whole), a sum over the rows: every device makes that of its own, and these are
+    added up, once."""
+    return _on_own_rows(function, rows, whole, by, summed=True)
+
+
+def _on_own_rows(function, rows, whole, by, *, summed):
+    axes = _axes(by)
+    shards = math.prod(by.mesh.shape[axis] for axis in axes)
+    if shards == 1 or any(x.shape[0] % shards for x in rows):
+        return function(*rows, *whole)
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=by.mesh,
+        in_specs=(PartitionSpec(axes),) * len(rows) + (PartitionSpec(),) * len(whole),
+        out_specs=PartitionSpec() if summed else PartitionSpec(axes),
+        check_vma=False,  # loops inside start at zeros that are the same on all devices
+    )
+    def on_own(*arrays):
+        result = function(*arrays)
+        return jax.lax.psum(result, axes) if summed else result
+
+    return on_own(*rows, *whole)
+
+
+def _axes(by: jax.sharding.NamedSharding | None) -> tuple[str, ...]:
+    """Of the mesh, those that divide rows."""
+    first = by.spec[0] if by is not None and len(by.spec) else None
+    return (first,) if isinstance(first, str) else tuple(first or ())

@@ -16,6 +16,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxvid.nn.rows import division, map_rows
+
 
 def selective_scan(
     x: jax.Array,
@@ -34,13 +36,18 @@ def selective_scan(
     it changes nothing. Raises ValueError when the shapes do not fit together or chunk is below 1.
     """
     _check(x, dt, a, b, c, chunk)
-    arrays = [array.astype(jnp.float32) for array in (x, dt, a, b, c)]
-    return _lowered(*arrays, chunk=None if chunk is None or chunk >= x.shape[1] else chunk)
+    x, dt, a, b, c = (array.astype(jnp.float32) for array in (x, dt, a, b, c))
+    scan = functools.partial(
+        _lowered, chunk=None if chunk is None or chunk >= x.shape[1] else chunk
+    )
+    # The gradient of `a` is a sum over the batch in every step: over devices it is made once, after.
+    return map_rows(scan, (x, dt, b, c), a, by=division())
 
 
 # Under jit of its own, so that layers of the same shapes are traced once.
 @functools.partial(jax.jit, static_argnames="chunk")
-def _lowered(*arrays, chunk):
+def _lowered(x, dt, b, c, a, *, chunk):
+    arrays = x, dt, a, b, c
     parallel = _parallel if chunk is None else _chunked(chunk)
     return jax.checkpoint(
         lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=_stepwise, default=parallel)

@@ -57,7 +57,7 @@ def run(capsys, *words):
 def test_actions_are_listed(capsys):
     code, out, _ = run(capsys)
     assert code == 0 and all(
-        f"jaxvid data {a}" in out for a in ("check", "stats", "prepare", "bench")
+        f"jaxvid data {a}" in out for a in ("check", "split", "stats", "prepare", "bench")
     )
     code, _, err = run(capsys, "chek")
     assert code == 2 and "unknown action 'chek'. Did you mean 'check'?" in err

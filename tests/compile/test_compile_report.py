@@ -53,11 +53,10 @@ def test_the_estimate_by_hand():
     assert time.peak_share_in_turn == pytest.approx(0.375)
 
 
-def test_traffic_of_loops_is_raised_with_their_flops():
+def test_memory_traffic_is_not_raised_again_for_loops():
+    """The program's own number has them; its FLOPs, of which loops count once, do not matter."""
     once = dataclasses.replace(PROGRAM, flops=1e12)
-    assert estimate(once, CHIP, done_flops=4e12, useful_flops=3e12).memory == 0.04
-    none = dataclasses.replace(PROGRAM, flops=0.0)
-    assert estimate(none, CHIP, done_flops=4e12, useful_flops=3e12).memory == 0.01
+    assert estimate(once, CHIP, done_flops=4e12, useful_flops=3e12) == make().estimate
 
 
 def test_it_fits_with_the_next_batch_beside_it():

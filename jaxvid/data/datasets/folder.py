@@ -122,7 +122,7 @@ def _advice(base: Path, split: str) -> str:
         return f" Rename {split_like[0]!r} to {split!r}?"
     return (
         " If these are classes, the level of the splits is missing: which clips train and which "
-        "validate is not guessed."
+        f"validate is not guessed. jaxvid data split {base} divides them."
     )
 
 
