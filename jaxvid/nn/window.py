@@ -17,6 +17,7 @@ from jax import lax
 
 from jaxvid.nn.attention import dot_product_attention
 from jaxvid.nn.linear import HeadMerge, HeadSplit, Initializer
+from jaxvid.nn.rows import division, map_rows
 
 APART = -100.0  # what the references add to scores between tokens that must not see each other
 Size = tuple[int, int, int]  # frames, rows, columns
@@ -149,8 +150,14 @@ class WindowAttention(nn.Module):
             (*offsets, self.num_heads),
             jnp.float32,
         )
-        bias = relative_bias(table, x.shape[4])
-        y = attend_windows(query, key, value, bias, window, shift)
+
+        def attend(query, key, value, table):
+            bias = relative_bias(table, query.shape[4])
+            return attend_windows(query, key, value, bias, window, shift)
+
+        # Each device for itself: gradients of the bias, (H, L, L), go back into the small table before
+        # they are added up over devices.
+        y = map_rows(attend, (query, key, value), table, by=division())
         y = HeadMerge(width, self.dtype, self.kernel_init, name="out")(y)
         y = jnp.roll(join_windows(y, window), shift, (1, 2, 3))
         y = y[:, : size[0], : size[1], : size[2]]

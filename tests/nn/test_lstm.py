@@ -10,7 +10,7 @@ import pytest
 
 from jaxvid.convert import apply
 from jaxvid.convert.cnn_lstm import lstm as lstm_rules
-from jaxvid.nn.lstm import LSTM
+from jaxvid.nn.lstm import LSTM, Recurrence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check
@@ -69,9 +69,58 @@ def test_the_backward_state_has_seen_the_whole_clip_and_its_last_output_one_fram
 def test_one_product_of_matrices_for_the_inputs_of_all_steps():
     module, variables = made()
     jaxpr = jax.make_jaxpr(lambda v, x: module.apply(v, x, train=False))(variables, X)
-    assert str(jaxpr).count("dot_general") == 4  # two layers: one outside of the scan, one inside
-    scans = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-    assert [str(e.params["jaxpr"]).count("dot_general") for e in scans] == [1, 1]
+    assert products(jaxpr.jaxpr) == [4, 2]  # two layers: one outside of the scan, one inside
+
+
+def products(jaxpr, looped=False):
+    """How many products of matrices there are, and how many of them in scans."""
+    counts = np.zeros(2, int)
+    for equation in jaxpr.eqns:
+        counts += (equation.primitive.name == "dot_general") * np.array([1, looped])
+        inside = looped or equation.primitive.name == "scan"
+        for inner in equation.params.values():
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                counts += products(inner, inside)
+    return counts.tolist()
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "backward"])
+def test_gradients_are_those_of_the_plain_loop(reverse):
+    layer = Recurrence(5, reverse)
+    x = jnp.swapaxes(X, 0, 1)  # (T, N, I)
+    variables = layer.init(jax.random.key(1), x)
+
+    def plain(variables, x):
+        p = variables["params"]
+        h = c = jnp.zeros((x.shape[1], 5))
+        outputs = [None] * len(x)
+        for t in sorted(range(len(x)), reverse=reverse):
+            sums = x[t] @ p["input_kernel"] + p["input_bias"] + p["hidden_bias"]
+            i, f, g, o = jnp.split(sums + h @ p["hidden_kernel"], 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            outputs[t] = h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return jnp.stack(outputs), h, c
+
+    def gradients(function):
+        def run(variables, x):
+            results, back = jax.vjp(function, variables, x)
+            return back(
+                jax.tree.map(lambda y: jnp.cos(jnp.arange(y.size)).reshape(y.shape), results)
+            )
+
+        return jax.jit(run)(variables, x)
+
+    jaxpr = jax.make_jaxpr(lambda v, x: jax.vjp(layer.apply, v, x)[1](layer.apply(v, x)))(
+        variables, x
+    )
+    assert products(jaxpr.jaxpr)[1] == 3, "a gradient of weights in the loop"
+    for (path, got), want in zip(
+        jax.tree_util.tree_leaves_with_path(gradients(layer.apply)),
+        jax.tree.leaves(gradients(plain)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, want, atol=2e-6, err_msg=jax.tree_util.keystr(path))
 
 
 def test_dropout_between_layers_in_training_alone():
