@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import signal
 from collections.abc import Callable
 
 import jax
@@ -90,7 +91,7 @@ def compile_ahead(c: ConfigDict, recipe: str, *, as_json: bool) -> int:
     Call it before jax touches a device. Raises ConfigError for what cannot be built.
     """
     made = _apart(c, recipe) if c.compile.topology else _uncached(c, recipe)
-    if is_main():
+    if c.compile.topology or is_main():  # the second takes hold of the devices that are here
         print(json.dumps(made.plain(), indent=2) if as_json else made.table())
     return 0 if made.fits else 1
 
@@ -99,19 +100,25 @@ def _apart(c: ConfigDict, recipe: str) -> Report:
     try:
         return run_apart(_alone, c.copy_and_resolve_references(), recipe)
     except ProcessDied as death:
-        memory = death.cause == "SIGKILL"  # what the system does when memory runs out
+        if death.code == -signal.SIGKILL:
+            why = (
+                "this machine's memory has run out, it seems: compile on one that has more, or try"
+            )
+        else:
+            why = f"a fault of the TPU's compiler, {_libtpu()}, not of the recipe: try"
         raise ConfigError(
             f"the process that compiled {c.model.name} {c.model.variant} for compile.topology="
-            f"{c.compile.topology!r} died of {death.cause} (exit code {death.code}), in the TPU's compiler, "
-            f"libtpu {importlib.metadata.version('libtpu')}: "
-            + (
-                "the memory of this machine has run out, it seems; "
-                if memory
-                else "a fault of its own; "
-            )
-            + "what may help: another model.variant or data.size, another version of libtpu (pip "
-            "install libtpu==…), or compiling for devices that are here (without compile.topology)"
+            f"{c.compile.topology!r} died of {death.cause}; {why} another model.variant or data.size, "
+            "another version of libtpu (pip install libtpu==…), or devices that are here (without "
+            "compile.topology)"
         ) from death
+
+
+def _libtpu() -> str:
+    try:
+        return f"libtpu {importlib.metadata.version('libtpu')}"
+    except importlib.metadata.PackageNotFoundError:  # that of a machine with TPUs has other names
+        return "libtpu"
 
 
 def _alone(c: ConfigDict, recipe: str) -> Report:

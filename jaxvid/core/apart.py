@@ -1,6 +1,8 @@
 """A function in a process of its own: where that one dies, this one goes on and says of what.
 
-run_apart(compile, config)  # its result, or its exception
+    run_apart(compile, config)  # its result, or its exception
+
+For compiled code whose faults no `except` catches.
 """
 
 import multiprocessing
@@ -14,8 +16,7 @@ from typing import Any
 
 
 class ProcessDied(RuntimeError):
-    """The process ended without a result. cause: "SIGSEGV", "exit code 3". code: as subprocess has it,
-    negative for signals."""
+    """The process ended without a result. code: as subprocess has it, negative for signals."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -23,12 +24,10 @@ class ProcessDied(RuntimeError):
 
     @property
     def cause(self) -> str:
-        if self.code >= 0:
-            return f"exit code {self.code}"
-        try:
-            return signal.Signals(-self.code).name
-        except ValueError:  # a real-time signal
-            return f"signal {-self.code}"
+        """Such as "SIGSEGV (exit code -11)", "exit code 3"."""
+        number = f"exit code {self.code}"
+        names = {one.value: one.name for one in signal.Signals}  # not of all real-time signals
+        return f"{names[-self.code]} ({number})" if -self.code in names else number
 
     def __str__(self) -> str:
         return f"the process died of {self.cause}"
@@ -47,12 +46,13 @@ def run_apart(function: Callable, *args: Any) -> Any:
     theirs.close()  # else the end of the process would not be the end of what can be read
     try:
         done, result = ours.recv()
-    except EOFError:
+    except (EOFError, OSError):  # before or within an answer
         process.join()
         raise ProcessDied(process.exitcode) from None
-    finally:
-        process.kill()  # has ended, but where this one was interrupted
-        process.join()
+    except BaseException:  # this process is interrupted
+        process.kill()
+        raise
+    process.join()
     if not done:
         raise result
     return result

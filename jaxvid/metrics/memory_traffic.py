@@ -4,7 +4,8 @@
 
 As the compiler counts it (XLA's HloCostAnalysis): each operation reads its operands and writes its
 result, a fusion is one operation, and slices touch only what they take or replace. Other than there,
-loops count as often as they run, and what is copied meanwhile (copy-start … copy-done) counts once.
+loops count as often as they run, what is copied or cut out meanwhile (copy-start … copy-done,
+slice-start … slice-done) counts once, and buffers that are only made, or joined where they lie, do not.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _RUNNING = ("while", "call", "conditional", "async-start")
 # These move nothing.
 _NAMING = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "opt-barrier")
 _NAMING += ("after-all", "partition-id", "replica-id", "async-update")
+_NAMING_CALLS = ('="AllocateBuffer"', '="ConcatBitcast"')  # custom_call_target, of TPUs
 # Their result holds the operands too.
 _HOLDING = ("copy-start", "all-gather-start", "collective-permute-start")
 _TAKING = ("dynamic-slice", "slice", "gather")
@@ -51,10 +53,14 @@ def _run_by_itself(module: hlo.Module) -> Iterator[hlo.Computation]:
 def _of_operation(module: hlo.Module, computation: hlo.Computation, x: hlo.Instruction) -> float:
     if x.opcode in _RUNNING or x.opcode in _NAMING or x.opcode.endswith("-done"):
         return 0.0
+    if x.opcode == "custom-call" and any(target in x.rest for target in _NAMING_CALLS):
+        return 0.0
     result = hlo.padded_size(x.type)
     if x.opcode in _TAKING:
         return 2 * result
     operands = [hlo.padded_size(computation.instructions[name].type) for name in x.operands]
+    if x.opcode == "slice-start":  # its result: the operand, what is taken, a flag
+        return 2 * (result - operands[0])
     if x.opcode == "dynamic-update-slice":
         return 2 * operands[1]
     if x.opcode in _HOLDING:

@@ -47,6 +47,8 @@ def _of_program(program: Any) -> int:
             total += _of_convolution(equation)
         elif name == "scan":
             total += params["length"] * _of_program(params["jaxpr"])
+        elif name == "shard_map":
+            total += _shards(equation) * _of_program(params["jaxpr"])
         elif name == "cond":
             total += _of_branches(params["branches"], params.get("branches_platforms"))
         else:
@@ -66,6 +68,13 @@ def _of_convolution(equation) -> int:
     # What is left of the kernel is its window times the channels of one group.
     each = math.prod(size for axis, size in enumerate(kernel) if axis != of_outputs)
     return _size(equation.outvars[0]) * each
+
+
+def _shards(equation) -> int:
+    """Over how many devices a shard_map divides what it is given; the others do the same again."""
+    inner = getattr(equation.params["jaxpr"], "jaxpr", equation.params["jaxpr"]).invars
+    pairs = zip(map(_size, equation.invars), map(_size, inner), strict=True)
+    return max((whole // part for whole, part in pairs if part), default=1)
 
 
 def _of_branches(branches, platforms: tuple | None) -> int:

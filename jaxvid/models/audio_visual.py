@@ -40,6 +40,7 @@ from jaxvid.nn.drop import check_rate
 from jaxvid.nn.embed import Patch, TubeletEmbed, patchify, sincos_table
 from jaxvid.nn.linear import Dense
 from jaxvid.nn.norm import LayerNorm
+from jaxvid.nn.rows import keep_rows
 from jaxvid.nn.transformer import Block
 
 VARIANTS = {
@@ -129,7 +130,7 @@ def _run(block: nn.Module, x: jax.Array, rate: float, train: bool, remat: bool) 
     """The block on x, computed again for the gradient if asked for."""
 
     def run(block, x):
-        return block(x, rate, train=train)
+        return keep_rows(block(keep_rows(x), rate, train=train))
 
     return (nn.remat(run) if remat else run)(block, x)
 

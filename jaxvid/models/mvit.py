@@ -40,6 +40,7 @@ from jaxvid.nn.pooled_attention import (
     pooled_grid,
     table,
 )
+from jaxvid.nn.rows import keep_rows
 
 _V2 = {
     "pool_every_query": True,
@@ -259,7 +260,7 @@ class MViT(nn.Module):
         """(block, x) -> x, computed again for the gradient with remat."""
 
         def layer(block, x):
-            return block(x, grid, rate, train=train)
+            return keep_rows(block(keep_rows(x), grid, rate, train=train))
 
         return nn.remat(layer) if self.remat else layer
 

@@ -25,6 +25,7 @@ from jaxvid.models.videomae import block_stack, encoder_of
 from jaxvid.nn.embed import sincos_table, token_grid, torch_uniform
 from jaxvid.nn.linear import Dense, Initializer
 from jaxvid.nn.norm import LayerNorm
+from jaxvid.nn.rows import keep_rows
 from jaxvid.ops.tube_mask import split_tokens
 
 # Decoders: half the encoder's width, heads of 64 (80 for H), as deep as the original pretraining
@@ -195,6 +196,7 @@ class VideoMAEPretrain(nn.Module):
         painted = self.decoder(
             self._with_mask_tokens(tokens, visible, masked), masked.shape[1], train=train
         )
+        painted = keep_rows(painted)  # as large as the clip: not to be divided by pixels
         features = jnp.mean(tokens.astype(jnp.float32), axis=1)
         return {"logits": painted.astype(jnp.float32), "features": features, "tokens": tokens}
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.nn.linear import dense
+from jaxvid.nn.rows import division, map_rows
 
 
 class Recurrence(nn.Module):
@@ -31,9 +32,15 @@ class Recurrence(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x (T, N, I) -> outputs (T, N, hidden) in `dtype`; h and c (N, hidden) float32 after the
         last step, which is the first frame in reverse."""
-        kernel, recurrent, bias = self._parameters(x.shape[-1])
-        gates = dense(x, kernel, bias, self.dtype)
-        return _recurrence(gates, recurrent.astype(self.dtype), self.reverse)
+
+        def run(x, kernel, recurrent, bias):
+            gates = dense(x, kernel, bias, self.dtype)
+            outputs, h, c = _recurrence(gates, recurrent.astype(self.dtype), self.reverse)
+            return outputs, h[None], c[None]
+
+        weights = self._parameters(x.shape[-1])
+        outputs, h, c = map_rows(run, (x,), *weights, by=division(), axis=1)
+        return outputs, h[0], c[0]
 
     def _parameters(self, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         bound = self.hidden**-0.5

@@ -46,10 +46,12 @@ def map_rows(
     rows: Sequence[jax.Array],
     *whole: jax.Array,
     by: jax.sharding.NamedSharding | None,
-) -> jax.Array:
-    """function(*rows, *whole) -> (N, …), where each row follows from the same one of `rows`, each
-    (N, …), and from all of `whole`; every device computes its own. by: see `division`."""
-    return _on_own_rows(function, rows, whole, by, summed=False)
+    axis: int = 0,
+):
+    """function(*rows, *whole) -> one array or several, of whose rows each follows from the same one of
+    `rows` and from all of `whole`; every device computes its own. by: see `division`. axis: along which
+    the rows of all these arrays lie."""
+    return _on_own_rows(function, rows, whole, by, axis, summed=False)
 
 
 def sum_rows(
@@ -60,20 +62,21 @@ def sum_rows(
 ) -> jax.Array:
     """function(*rows, *whole), a sum over the rows: every device makes that of its own, and these are
     added up, once."""
-    return _on_own_rows(function, rows, whole, by, summed=True)
+    return _on_own_rows(function, rows, whole, by, 0, summed=True)
 
 
-def _on_own_rows(function, rows, whole, by, *, summed):
+def _on_own_rows(function, rows, whole, by, axis, *, summed):
     axes = _axes(by)
-    shards = math.prod(by.mesh.shape[axis] for axis in axes)
-    if shards == 1 or any(x.shape[0] % shards for x in rows):
+    shards = math.prod(by.mesh.shape[name] for name in axes)
+    if shards == 1 or any(x.shape[axis] % shards for x in rows):
         return function(*rows, *whole)
+    divided = PartitionSpec(*(None,) * axis, axes)
 
     @functools.partial(
         jax.shard_map,
         mesh=by.mesh,
-        in_specs=(PartitionSpec(axes),) * len(rows) + (PartitionSpec(),) * len(whole),
-        out_specs=PartitionSpec() if summed else PartitionSpec(axes),
+        in_specs=(divided,) * len(rows) + (PartitionSpec(),) * len(whole),
+        out_specs=PartitionSpec() if summed else divided,
         check_vma=False,  # loops inside start at zeros that are the same on all devices
     )
     def on_own(*arrays):

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from jaxvid.nn.rows import keep_rows
+
 
 class Stage(nn.Module):
     """block_0, block_1, …: as many as there are rates.
@@ -27,7 +29,7 @@ class Stage(nn.Module):
 
     def _layer(self, rate: float, train: bool):
         def layer(block, x):
-            return block(x, rate, train=train)
+            return keep_rows(block(keep_rows(x), rate, train=train))
 
         return nn.remat(layer) if self.remat else layer
 

@@ -20,6 +20,17 @@ def test_a_product_on_eight_devices():
     assert found.seconds > 0
 
 
+def test_what_a_loop_touches_counts_each_time():
+    def touched(length):
+        def squared(x):
+            return jax.lax.scan(lambda x, _: (x @ x, None), x, None, length=length)[0]
+
+        traced = jax.jit(squared).trace(jax.ShapeDtypeStruct((64, 64), jnp.float32))
+        return compile_program(traced, 1).touched_bytes
+
+    assert touched(40) > 8 * touched(4)
+
+
 @pytest.mark.parametrize(
     "message, memory, limit",
     [

@@ -77,6 +77,19 @@ def test_a_loop_counts_as_often_as_it_runs_and_the_rest_once():
     assert touched_bytes(unknown) == OUTSIDE + INSIDE + CONDITION
 
 
+def test_what_tpus_take_meanwhile_and_what_moves_nothing():
+    tpu = """ENTRY %main (x: f32[256]) -> f32[256] {
+  %x = f32[256] parameter(0)
+  %a = ((f32[256]), f32[128], s32[]) slice-start(%x), slice={[0:128]}
+  %b = f32[128] slice-done(%a)
+  %c = f32[256] custom-call(%b, %b), custom_call_target="ConcatBitcast"
+  %d = f32[4,256] custom-call(), custom_call_target="AllocateBuffer"
+  %e = f32[256] custom-call(%c), custom_call_target="Sort"
+}
+"""
+    assert touched_bytes(tpu) == (2 * ROW / 2 + 2 * 4) + 2 * ROW
+
+
 def test_a_fusion_that_needs_all_of_what_it_slices_reads_all_of_it():
     """Also where another fusion within it does."""
     more = STEP.replace(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
 from jaxvid.core import lookup
 from jaxvid.metrics.multiply_adds import multiply_adds
@@ -119,6 +120,14 @@ def test_compiled_loops_over_layers_count_as_many_layers():
     assert plain == looped == checkpointed
 
 
+@pytest.mark.parametrize("axes", [("data",), ("data", "tensor")])
+def test_parts_of_devices_add_up_to_the_whole(axes):
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    rows = PartitionSpec(axes)
+    divided = jax.shard_map(jnp.dot, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows)
+    assert multiply_adds(divided, shape(8, 4), SQUARE) == 2 * PRODUCT
+
+
 def test_loops_of_unknown_length():
     def steps(x, n):
         return lax.fori_loop(0, n, lambda i, h: h @ x, x)
@@ -130,11 +139,12 @@ def test_loops_of_unknown_length():
 
 
 def test_what_is_not_known_is_said_and_not_left_out():
-    mesh = jax.make_mesh((1,), ("data",))
-    spec = jax.sharding.PartitionSpec()
-    mapped = jax.shard_map(lambda x: x @ x, mesh=mesh, in_specs=spec, out_specs=spec)
-    with pytest.raises(ValueError, match="products inside 'shard_map', which is not known here"):
-        multiply_adds(mapped, SQUARE)
+    def solve(x):
+        return lax.custom_linear_solve(lambda y: x @ y, x, lambda product, y: product(y))
+
+    message = "products inside 'custom_linear_solve', which is not known here"
+    with pytest.raises(ValueError, match=message):
+        multiply_adds(solve, SQUARE)
 
 
 def test_the_branch_of_most_work_counts():

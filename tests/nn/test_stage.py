@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxvid.nn.rows import rows_divided
 from jaxvid.nn.stage import Stage, stage_rates
 
 
@@ -49,6 +51,16 @@ def test_remat_changes_nothing_but_what_is_kept():
     assert "checkpoint" not in program and (
         "checkpoint" in remat_program or "remat" in remat_program
     )
+
+
+def test_each_device_keeps_its_rows_between_blocks():
+    x = np.float32([[1.0, -2.0]])
+    variables = made(False).init(jax.random.key(0), x, train=False)
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    with rows_divided(NamedSharding(mesh, PartitionSpec("data"))):
+        run = functools.partial(made(False).apply, train=False)
+        program = str(jax.make_jaxpr(run)(variables, x))
+    assert program.count("sharding_constraint[") == 2 * 2  # before and after each block
 
 
 def test_rates_rise_over_all_stages():

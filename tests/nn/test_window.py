@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxvid.nn import window
+from jaxvid.nn.rows import rows_divided
 from jaxvid.nn.window import WindowAttention
 
 rng = np.random.default_rng(0)
@@ -143,3 +145,37 @@ def test_other_fields():
         for i in (0, 1)
     )
     assert y.dtype == jnp.bfloat16 and (y != z).any()
+
+
+def divided(*shape):
+    """How batches are divided over a mesh (data, fsdp, tensor) of all devices."""
+    axes = ("data", "fsdp", "tensor")
+    mesh = jax.make_mesh(shape, axes, axis_types=(AxisType.Auto,) * 3, devices=jax.devices())
+    return NamedSharding(mesh, PartitionSpec(axes[:2]))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 1), (2, 2, 2)])
+def test_devices_add_up_gradients_of_the_table_and_not_of_the_bias(shape):
+    layer, by = WindowAttention(2, (2, 4, 4), shifted=True), divided(*shape)
+    x = normal(8, 4, 8, 8, 8)
+    variables = layer.init(jax.random.key(0), x[:1], train=False)
+
+    def gradients(variables, x, by):
+        def loss(variables):
+            with rows_divided(by):
+                return jnp.sum(jnp.square(layer.apply(variables, x, train=True)))
+
+        return jax.grad(loss)(variables)
+
+    step = jax.jit(functools.partial(gradients, by=by)).lower(variables, jax.device_put(x, by))
+    compiled = step.compile(compiler_options={"xla_backend_optimization_level": 0})
+    got = compiled(variables, jax.device_put(x, by))["params"]
+    expected = jax.jit(functools.partial(gradients, by=None))(variables, x)["params"]
+    for gradient in (got, expected):
+        del gradient["key"]["bias"]  # zero but for rounding: it moves all scores of a query alike
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * float(np.abs(other).max()))
+    sums = [line for line in compiled.as_text().splitlines() if " all-reduce" in line]
+    of_table, of_bias = (any(t in line for line in sums) for t in ("f32[3,7,7,2]", "f32[2,32,32]"))
+    # Devices that share rows divide heads between them: left to the compiler.
+    assert (of_table, of_bias) == ((True, False) if shape[2] == 1 else (False, True))

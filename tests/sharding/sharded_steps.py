@@ -60,10 +60,12 @@ def batch_of(c: ConfigDict, size: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """init: rng -> TrainState. step: mesh -> the training step, before jit."""
+    """init: rng -> TrainState. step: mesh -> the training step, before jit. noise: the seed of what
+    the start has on its parameters."""
 
     init: Callable
     step: Callable
+    noise: int = 1
 
     def abstract(self, mesh: Mesh) -> train_state.TrainState:
         """Shapes of a state, divided by the rules."""
@@ -75,7 +77,7 @@ class Training:
         would hide what stands before them."""
         lowered = jax.jit(self.init).lower(jax.random.key(0))
         state = lowered.compile(compiler_options=QUICKLY_MADE)(jax.random.key(0))
-        rng = np.random.default_rng(1)
+        rng = np.random.default_rng(self.noise)
         params = jax.tree.map(
             lambda x: np.asarray(x) + 0.02 * rng.normal(size=x.shape).astype(np.float32),
             state.params,
@@ -107,8 +109,8 @@ class Training:
         return state, losses
 
 
-def training(c: ConfigDict) -> Training:
-    """What a config trains."""
+def training(c: ConfigDict, noise: int = 1) -> Training:
+    """What a config trains; noise: see `Training`."""
     task = build.task(c, CLASSES)
     tx, schedule = build.optimiser(c, task.model, 5, 0)
 
@@ -124,7 +126,7 @@ def training(c: ConfigDict) -> Training:
             rows=batch_sharding(mesh),
         )
 
-    return Training(train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0), step)
+    return Training(train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0), step, noise)
 
 
 def bytes_a_device(tree) -> int:

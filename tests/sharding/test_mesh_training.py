@@ -44,6 +44,9 @@ SLOW = ["videomae_pretrain", "mvit", "video_swin", "uniformer", "xclip", "audio_
 SLOW += ["x3d", "slowfast", "cnn_mamba"]
 LONGER = {("r2plus1d", (1, 8, 1)), ("r2plus1d", (2, 2, 2)), ("r2plus1d", (4, 1, 2))}
 LONGER |= {("cnn_lstm", (8, 1, 1)), ("cnn_lstm", (4, 1, 2))}
+# Where no ReLU and no maximum is within rounding of turning (seen: X3D's losses moved by 6e-5 when the
+# last bits of its weights did, on one device as on several).
+NOISE = {"x3d": 2, "mvit": 2}
 CASES = [
     pytest.param(
         *(name, mesh),
@@ -74,7 +77,7 @@ def batches(c):
 def on_one_device(name):
     """-> (what is trained, batches, losses)."""
     c = config_for(name)
-    made, several, mesh = training(c), batches(c), mesh_of(1, 1, 1)
+    made, several, mesh = training(c, NOISE.get(name, 1)), batches(c), mesh_of(1, 1, 1)
     step = made.compiled(mesh, several[0], **QUICKLY_MADE)
     return made, several, made.run(step, mesh, several)[1]
 
