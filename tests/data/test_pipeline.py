@@ -368,6 +368,8 @@ def run_script(body, *, interrupt=False, seconds=180):
     try:
         if interrupt:
             assert process.stdout.readline().strip() == "ready", process.communicate()
+            # Python loses the wake-up of a signal that comes just before it goes to wait for a lock.
+            time.sleep(0.5)
             process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=seconds)
     finally:
