@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxvid.core import progress
 from jaxvid.core.errors import ConfigError, DataError
 from jaxvid.core.files import write_atomically
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data import splitting
-from jaxvid.data.datasets import _files
+from jaxvid.data.datasets import _files, _table_file
 from jaxvid.data.source_groups import read_groups
 from jaxvid.data.store_format import digest_of
 from jaxvid.evaluate.report import format_table
@@ -30,7 +31,6 @@ one recording, where it is told: what is measured on scenes that were trained on
 
 exit code: 0, 2 if nothing could be written
 """
-DIVIDES_LABELS = ";|"  # in a table's label column
 
 
 def run(argv: Sequence[str]) -> int:
@@ -100,10 +100,10 @@ def _clips(root: Path) -> tuple[list[str], list[VideoRecord]]:
     divided = [f.name for f in folders if _files.split_of(f.name)]
     if divided:
         raise DataError(f"{root}: divided already, into {', '.join(divided)}: use dataset 'folder'")
-    unfit = [f.name for f in folders if any(c in f.name for c in DIVIDES_LABELS)]
+    unfit = [f.name for f in folders if any(c in f.name for c in _table_file.LABEL_SEPARATORS)]
     if unfit:
         raise DataError(
-            f"{root / unfit[0]}: a class in a table may not hold {' or '.join(DIVIDES_LABELS)}, "
+            f"{root / unfit[0]}: a class in a table may not hold {' or '.join(_table_file.LABEL_SEPARATORS)}, "
             "which divide labels; rename the folder"
         )
     records: list[VideoRecord] = []
@@ -124,7 +124,8 @@ def _groups(
     elif args.recording:
         told = _recordings(args.recording, records)
     recordings = [("recording", told[r.id]) if r.id in told else None for r in records]
-    contents = [("content", digest_of(record.path)) for record in records]
+    shown = progress.bar(records, total=len(records), what="comparing", unit="clip")
+    contents = [("content", digest_of(record.path)) for record in shown]
     return _joined(recordings, contents)
 
 

@@ -24,17 +24,15 @@ class Program:
     """Of one device and one step, in bytes.
 
     arguments: state and batch. outputs: what does not take the place of an argument. temporaries:
-    activations, gradients, buffers of transfers. code: the program itself. flops: the compiler's own
-    count of operations, in which what a loop repeats stands once. touched_bytes: of memory reads and
-    writes; collectives: what is sent, by kind; in both loops count as often as they run. seconds: of
-    compilation.
+    activations, gradients, buffers of transfers. code: the program itself. touched_bytes: of memory
+    reads and writes; collectives: what is sent, by kind; in both loops count as often as they run.
+    seconds: of compilation.
     """
 
     arguments: int
     outputs: int
     temporaries: int
     code: int
-    flops: float
     touched_bytes: float
     collectives: Mapping[str, Traffic]
     seconds: float
@@ -66,14 +64,12 @@ def compile_program(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return too_large(str(error))
-    sizes, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
-    text = compiled.as_text()
+    sizes, text = compiled.memory_analysis(), compiled.as_text()
     return Program(
         arguments=sizes.argument_size_in_bytes,
         outputs=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
         temporaries=sizes.temp_size_in_bytes,
         code=sizes.generated_code_size_in_bytes,
-        flops=costs.get("flops", 0.0),
         touched_bytes=touched_bytes(text),
         collectives=traffic(text, num_devices),
         seconds=time.perf_counter() - began,

@@ -28,40 +28,45 @@ def divide(
     Raises ConfigError for other shares, DataError when a class has too few groups.
     """
     _check(shares)
-    members = defaultdict(list)
-    for row, group in enumerate(groups):
-        members[group].append(row)
-    drawn = np.random.default_rng(seed).permutation(len(members))
-    free = [list(members.values())[i] for i in drawn]
-    free.sort(key=len, reverse=True)  # small ones fill what is left
-
-    def labels(rows):
-        return Counter(records[row].labels[0] for row in rows)
-
-    whole = labels(range(len(records)))
-    split_of = dict.fromkeys(range(len(records)), TRAIN)
+    members: dict[str, list[VideoRecord]] = defaultdict(list)
+    for record, group in zip(records, groups, strict=True):
+        members[group].append(record)
+    drawn = [list(members)[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    # Groups that nobody has taken; small ones come last, to fill what is left.
+    free = {group: members[group] for group in sorted(drawn, key=lambda g: -len(members[g]))}
+    whole = _labels(records)
+    split_of = {}
     for split, share in shares.items():
         wanted = {label: max(1, round(share * count)) for label, count in whole.items()}
-        have: Counter[int] = Counter()
-
-        def take(rows, split=split, have=have):
-            have.update(labels(rows))
-            split_of.update(dict.fromkeys(rows, split))
-            free.remove(rows)
-
-        for rows in list(free):
-            if all(have[label] + n <= wanted[label] for label, n in labels(rows).items()):
-                take(rows)
-        for label in whole:
-            if not have[label]:
-                whose = [rows for rows in free if label in labels(rows)]
-                if whose:
-                    take(min(whose, key=len))
+        for group in _fitting(free, wanted):
+            split_of[group] = split
+            del free[group]
     found = {split: [] for split in (TRAIN, *shares)}
-    for row, record in enumerate(records):
-        found[split_of[row]].append(record)
+    for record, group in zip(records, groups, strict=True):
+        found[split_of.get(group, TRAIN)].append(record)
     _check_classes(records, groups, names, found)
     return found
+
+
+def _fitting(free: Mapping[str, list[VideoRecord]], wanted: Mapping[int, int]) -> list[str]:
+    """Groups that hold of each label as many records as wanted, or fewer; more where a label would have
+    none."""
+    taken, have = [], Counter()
+    for group, members in free.items():
+        own = _labels(members)
+        if all(have[label] + n <= wanted[label] for label, n in own.items()):
+            taken.append(group)
+            have += own
+    for label in wanted:
+        whose = [g for g, members in free.items() if g not in taken and label in _labels(members)]
+        if not have[label] and whose:
+            taken.append(min(whose, key=lambda g: len(free[g])))
+            have += _labels(free[taken[-1]])
+    return taken
+
+
+def _labels(records: Sequence[VideoRecord]) -> Counter[int]:
+    return Counter(record.labels[0] for record in records)
 
 
 def _check(shares: Mapping[str, float]) -> None:

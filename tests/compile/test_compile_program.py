@@ -14,7 +14,7 @@ def test_a_product_on_eight_devices():
     found = compile_program(jax.jit(lambda x, w: jnp.sum(x @ w)).trace(x, w), 8)
     assert found.arguments == (8 * 32 + 32 * 16) * 4
     assert found.outputs == 4
-    assert found.flops >= 2 * 8 * 32 * 16
+    assert found.touched_bytes >= (8 * 32 + 32 * 16) * 4
     assert found.collectives["all-reduce"].bytes == 2 * 4 * 7 / 8
     assert found.memory == found.arguments + found.outputs + found.temporaries + found.code
     assert found.seconds > 0

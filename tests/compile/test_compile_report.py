@@ -16,7 +16,6 @@ PROGRAM = Program(
     outputs=0,
     temporaries=3 * GIB,
     code=GIB,
-    flops=4e12,
     touched_bytes=1e10,
     collectives={"all-reduce": Traffic(3, 2e9), "all-gather": Traffic(1, 1e9, 1)},
     seconds=12.0,
@@ -51,12 +50,6 @@ def test_the_estimate_by_hand():
     assert time.overlapped == 0.04 and time.in_turn == pytest.approx(0.08)
     assert time.peak_share_overlapped == pytest.approx(0.75)
     assert time.peak_share_in_turn == pytest.approx(0.375)
-
-
-def test_memory_traffic_is_not_raised_again_for_loops():
-    """The program's own number has them; its FLOPs, of which loops count once, do not matter."""
-    once = dataclasses.replace(PROGRAM, flops=1e12)
-    assert estimate(once, CHIP, done_flops=4e12, useful_flops=3e12) == make().estimate
 
 
 def test_it_fits_with_the_next_batch_beside_it():

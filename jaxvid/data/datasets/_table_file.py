@@ -31,6 +31,7 @@ COLUMNS = {
     "id": ("id", "clip_id", "uid"),
 }
 _DELIMITERS = (",", "\t", ";", "|")
+LABEL_SEPARATORS = (";", "|")  # between the labels of a clip, where nothing else is said
 _LIST_KEYS = ("records", "clips", "videos", "data", "items", "samples", "annotations", "rows")
 
 _log = logging.getLogger("jaxvid.data")
@@ -89,7 +90,7 @@ def read(
     _log.info(
         "table: %s: %s", file, ", ".join(f"{what} from {name!r}" for what, name in columns.items())
     )
-    separators = (";", "|") if label_separator is None else (label_separator,)
+    separators = LABEL_SEPARATORS if label_separator is None else (label_separator,)
     make = _RowMaker(file, columns, tuple(s for s in separators if s), frozenset(names))
     rows = tuple(make(line, entry) for line, entry in entries)
     return Table(file, rows, "split" in columns, names)
