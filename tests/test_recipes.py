@@ -11,6 +11,9 @@ from jaxvid.core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(file.name for file in CONFIGS.glob("*.py"))
+FIELDS = {n: lookup.module("model", n).MODULE.__dataclass_fields__ for n in lookup.names("model")}
+CLASSIFIERS = {name for name, known in FIELDS.items() if {"num_classes", "class_texts"} & {*known}}
+CLASSIFIERS -= {"feature_head"}  # sees no clips
 WITH_TEST = [name for name in RECIPES if name != "quickstart.py"]
 
 
@@ -41,18 +44,12 @@ def test_its_test_variant_is_small(name):
 
 
 def test_every_classifier_has_a_recipe_for_the_fights():
-    fields = {
-        n: lookup.module("model", n).MODULE.__dataclass_fields__ for n in lookup.names("model")
-    }
-    classifiers = {name for name, known in fields.items() if "num_classes" in known}
-    # `resnet` and `vit` are what the models of frames and of clips start from; a head sees no clips.
-    assert {f"{name}_rwf.py" for name in classifiers - {"resnet", "vit", "feature_head"}} <= set(
-        RECIPES
-    )
+    # `resnet` and `vit` are what the models of frames and of clips start from.
+    assert {f"{name}_rwf.py" for name in CLASSIFIERS - {"resnet", "vit"}} <= set(RECIPES)
 
 
-@pytest.mark.parametrize("name", ["x3d", "cnn_lstm", "two_stream", "early_fusion"])
-def test_the_quickstart_trains_other_models(name):
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_the_quickstart_trains_every_classifier(name):
     assert shapes(f"quickstart.py:{name}")
 
 

@@ -60,6 +60,8 @@ class FrameViT(nn.Module):
     remat: bool = False
     scan_layers: bool = False
 
+    tubelet_size = 1  # frames that a token covers
+
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
         """inputs["video"]: float (N, T, H, W, C), normalised.
