@@ -12,16 +12,25 @@ cores, about three minutes; validation top-1 of 0.9 and more. After a colon stan
 
 from jaxvid.config import default
 
-# What a model needs beyond the common settings, to learn from 800 clips.
-SETTINGS = {
+# Fields that a model needs besides those of its variant `test`, to learn from 800 clips.
+_BY_FRAMES = {"width": 96, "num_heads": 3, "features": 96, "position_std": 0.5}
+FIELDS = {
+    "clip_pooling": {**_BY_FRAMES, "temporal_depth": 3},
     "early_fusion": {"num_frames": 16},
     "i3d": {"bn_momentum": 0.9},  # published for far longer runs, over which 0.99 settles
     "s3d": {"bn_momentum": 0.9},
     # Published with normal(0.02) for wide layers, of which narrow ones hand on next to nothing.
     "timesformer": {"width": 96, "depth": 4, "num_heads": 3},
     "video_swin": {"width": 96, "num_heads": (3, 6)},
+    "xclip": {**_BY_FRAMES, "integration_depth": 3},
 }
-EPOCHS = {"timesformer": 20.0}  # its attention over time starts from nothing
+# Models of images see a frame at a time: left and right they tell apart after some 25 epochs.
+_LONG = {"data.num_frames": 8, "run.epochs": 60.0, "optim.learning_rate": 5e-4}
+SETTINGS = {
+    "clip_pooling": _LONG,
+    "timesformer": {"run.epochs": 20.0},  # its attention over time starts from nothing
+    "xclip": _LONG,
+}
 FLOW = ("two_stream", "two_stream_i3d")
 
 
@@ -54,8 +63,8 @@ def get_config(arg="videomae"):
         c.model.overrides.head_init_scale = 1.0  # 0.001 is for fine-tuning
     else:
         c.data.num_frames = 16
-        c.model.overrides.update(SETTINGS.get(arg, {}))
-        c.run.epochs = EPOCHS.get(arg, c.run.epochs)
+        c.model.overrides.update(FIELDS.get(arg, {}))
+        c.update_from_flattened_dict(SETTINGS.get(arg, {}))
     if arg in FLOW:
         c.data.flow = "dis"
     return c

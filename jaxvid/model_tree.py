@@ -1,6 +1,7 @@
 """A model's name, fields and variables, as conversion tables and jaxvid.json speak of them."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ def model_name(model: nn.Module) -> str:
 
 def variable_shapes(model: nn.Module, clip: source.Clip) -> dict:
     """{"params": …, …} as jax.ShapeDtypeStruct, one entry a layer also for scan_layers=True."""
+    try:
+        hash(model)
+    except TypeError:  # a user's own, with arrays for fields
+        return _traced_shapes.__wrapped__(model, tuple(clip))
+    return jax.tree.map(lambda x: x, _traced_shapes(model, tuple(clip)))
+
+
+@functools.lru_cache(maxsize=8)
+def _traced_shapes(model: nn.Module, clip: source.Clip) -> dict:
+    """Kept, as a load asks twice and tracing a deep model takes seconds."""
     return jax.eval_shape(_initialiser(model, clip), jax.random.key(0))
 
 

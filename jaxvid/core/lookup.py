@@ -1,5 +1,6 @@
 """The only place where a name becomes code: a name is a file of a folder, or a dotted path."""
 
+import functools
 import importlib
 import pkgutil
 from types import ModuleType
@@ -20,9 +21,15 @@ def names(kind: str) -> list[str]:
 
     A conversion table bears its model's name; the other files of convert/ are its machinery.
     """
+    if kind == "conversion":
+        return sorted({*_files(kind)} & {*_files("model")})
+    return list(_files(kind))
+
+
+@functools.cache
+def _files(kind: str) -> tuple[str, ...]:
     package = importlib.import_module(FOLDERS[kind])
-    files = sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_")
-    return [f for f in files if f in names("model")] if kind == "conversion" else files
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != "_"))
 
 
 def module(kind: str, name: str) -> ModuleType:

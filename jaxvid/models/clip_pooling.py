@@ -62,9 +62,9 @@ VARIANTS = {
 class ClipPooling(nn.Module):
     """The model. width … scan_layers: of the frames' tower; text_…: of the texts'; features: the
     width both are projected to. pool: "mean" of the frames' features, or "transformer" over them,
-    of temporal_depth blocks made as the text tower's. num_classes: of the head; 0 for classes that
-    are texts. class_texts: token ids (K, tokens) of a closed set, or None. end_token: as in
-    nn/clip_towers.py's TextTower.
+    of temporal_depth blocks made as the text tower's. position_std: as in models/xclip.py.
+    num_classes: of the head; 0 for classes that are texts. class_texts: token ids (K, tokens) of a
+    closed set, or None. end_token: as in nn/clip_towers.py's TextTower.
     """
 
     num_classes: int = 0
@@ -85,6 +85,7 @@ class ClipPooling(nn.Module):
     pool: str = "mean"
     temporal_depth: int = 4
     logit_scale_init: float = 2.6592
+    position_std: float | None = None
     norm_eps: float = 1e-5
     text_norm_eps: float = 1e-5
     head_dropout: float = 0.0
@@ -109,6 +110,7 @@ class ClipPooling(nn.Module):
             self.channels,
             self.norm_eps,
             self.drop_path_rate,
+            position_std=self.position_std,
             **layers,
         )
         start = nn.initializers.normal(self.width**-0.5)
@@ -119,6 +121,7 @@ class ClipPooling(nn.Module):
                 self.text_num_heads,
                 self.text_mlp_ratio,
                 self.text_norm_eps,
+                self.position_std,
                 **layers,
             )
         if self.num_classes:

@@ -79,7 +79,10 @@ class XCLIP(nn.Module):
     width both are projected to; integration_…: of the transformer over frames; prompt_…: of the
     layers in which texts read the clip, prompt_alpha where their factors start. logit_scale_init:
     the logarithm of what similarities start multiplied by (CLIP ends its training at 4.6).
-    class_texts: token ids (K, tokens) of a closed set of classes, or None.
+    position_std: how large positions in the image and in time start, the standard deviation of a
+    normal; None: as published, width^-1/2 and 0.02, so little beside what a narrow model adds them to
+    that training from scratch hardly finds them. class_texts: token ids (K, tokens) of a closed set of
+    classes, or None.
     """
 
     width: int = 768
@@ -102,6 +105,7 @@ class XCLIP(nn.Module):
     prompt_num_heads: int = 8
     prompt_alpha: float = 0.1
     logit_scale_init: float = 2.6592
+    position_std: float | None = None
     norm_eps: float = 1e-5
     text_norm_eps: float = 1e-5
     drop_path_rate: float = 0.0
@@ -124,6 +128,7 @@ class XCLIP(nn.Module):
             self.norm_eps,
             self.drop_path_rate,
             cross_frame=True,
+            position_std=self.position_std,
             **layers,
         )
         self.text = TextTower(
@@ -141,6 +146,7 @@ class XCLIP(nn.Module):
             self.integration_num_heads,
             self.integration_mlp_ratio,
             self.norm_eps,
+            self.position_std,
             **layers,
         )
         start = nn.initializers.normal(self.width**-0.5)

@@ -27,7 +27,8 @@ class ImageTower(nn.Module):
 
     cross_frame: blocks with X-CLIP's message tokens (nn/cross_frame.py), without which frames do not
     see each other. The tables of positions, class_position_embedding (D,) and position_embedding
-    (h, w, D), are made for the size the model is initialised with.
+    (h, w, D), are made for the size the model is initialised with; the latter starts as a normal of
+    position_std, or of width^-1/2, as CLIP's, when that is None.
     """
 
     width: int
@@ -39,6 +40,7 @@ class ImageTower(nn.Module):
     norm_eps: float = 1e-5
     drop_path_rate: float = 0.0
     cross_frame: bool = False
+    position_std: float | None = None
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
     scan_layers: bool = False
@@ -66,7 +68,9 @@ class ImageTower(nn.Module):
         start = nn.initializers.normal(width**-0.5)
         token = self.param("class_token", start, (width,), jnp.float32)
         place = self.param("class_position_embedding", start, (width,), jnp.float32)
-        places = table(self, "position_embedding", (*grid, width), start, "size").reshape(-1, width)
+        spread = start if self.position_std is None else nn.initializers.normal(self.position_std)
+        places = table(self, "position_embedding", (*grid, width), spread, "size")
+        places = places.reshape(-1, width)  # (h, w, D) -> (h·w, D)
         first = jnp.broadcast_to((token + place).astype(self.dtype), (rows, 1, width))
         x = jnp.concatenate([first, embed(patches) + places.astype(self.dtype)], axis=1)
         x = LayerNorm(self.norm_eps, self.dtype, name="norm_pre")(x)

@@ -14,13 +14,14 @@ from jaxvid.nn.transformer import Block, Stack
 
 
 class Integration(nn.Module):
-    """Multi-frame integration: position_embedding (T, I), blocks, a residual past all of it, the
-    mean."""
+    """Multi-frame integration: position_embedding (T, I), a normal of position_std or of 0.02 (None),
+    blocks, a residual past all of it, the mean."""
 
     depth: int
     num_heads: int
     mlp_ratio: float
     norm_eps: float
+    position_std: float | None
     dtype: jnp.dtype
     remat: bool
     scan_layers: bool
@@ -29,6 +30,8 @@ class Integration(nn.Module):
     def __call__(self, frames: jax.Array, *, train: bool) -> jax.Array:
         """(N, T, I) -> float32 (N, I). Raises ValueError for frames it has no position for."""
         width, start = frames.shape[-1], nn.initializers.normal(0.02)
+        if self.position_std is not None:
+            start = nn.initializers.normal(self.position_std)
         places = table(self, "position_embedding", frames.shape[1:], start, "number of frames")
 
         def block(name: str) -> Block:

@@ -126,6 +126,22 @@ def test_the_end_token_is_the_largest_or_a_given_one(texts, end_token, place):
     assert changed == expected
 
 
+@pytest.mark.parametrize("std, image, time", [(None, 48**-0.5, 0.02), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize(
+    "name, over_time", [("clip_pooling", "temporal"), ("xclip", "integration")]
+)
+def test_positions_start_as_large_as_told(name, over_time, std, image, time):
+    model = jaxvid.create_model(name, variant="test", num_classes=2, position_std=std)
+    init = lambda key: model.init(key, {"video": jnp.asarray(VIDEO)}, train=False)["params"]
+
+    def tables(key):
+        params = init(key)
+        return [params[part]["position_embedding"] for part in ("visual", over_time)]
+
+    for table, expected in zip(run(tables, jax.random.key(0)), (image, time), strict=True):
+        assert abs(float(jnp.std(table)) / expected - 1) < 0.15, table.shape
+
+
 def test_what_does_not_fit(texts):
     with pytest.raises(UnknownNameError, match="unknown pool 'max'.*mean, transformer"):
         outputs(small(pool="max"), texts, INPUTS)
