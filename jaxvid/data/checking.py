@@ -42,7 +42,7 @@ def check(indices: Indices, facts: Facts, groups: Mapping[str, str] | None = Non
 def missing(indices: Indices, facts: Facts) -> list[Finding]:
     """Files that the annotations name and that are not there."""
     gone = [p for p in _splits_of_paths(indices) if facts[p].is_missing]
-    return found(ERROR, "missing", "{n} files do not exist", gone)
+    return found(ERROR, "missing", "files that do not exist: {n}", gone)
 
 
 def unreadable(indices: Indices, facts: Facts) -> list[Finding]:
@@ -56,12 +56,12 @@ def unreadable(indices: Indices, facts: Facts) -> list[Finding]:
         if f.missing_frames
     ]
     return [
-        *found(ERROR, "unreadable", "{n} files cannot be decoded", broken),
-        *found(ERROR, "one-frame", "{n} files hold a single frame, in which nothing moves", single),
+        *found(ERROR, "unreadable", "files that cannot be decoded: {n}", broken),
+        *found(ERROR, "one-frame", "files of a single frame, in which nothing moves: {n}", single),
         *found(
             WARNING,
             "short",
-            "{n} files end before their container says; the last frame stands in for the rest",
+            "files that end before their container says: {n}; the last frame stands in for the rest",
             short,
         ),
     ]
@@ -85,8 +85,10 @@ def segments(indices: Indices, facts: Facts) -> list[Finding]:
                 f"{record.path}: to {record.end_seconds:g} s of {meta.duration_seconds:.2f} s"
             )
     return [
-        *found(ERROR, "segment", "{n} labelled segments hold no frame of their video", outside),
-        *found(WARNING, "segment", "{n} labelled segments are cut at their video's end", beyond),
+        *found(
+            ERROR, "segment", "labelled segments that hold no frame of their video: {n}", outside
+        ),
+        *found(WARNING, "segment", "labelled segments cut at their video's end: {n}", beyond),
     ]
 
 
@@ -112,13 +114,16 @@ def same_content(indices: Indices, facts: Facts) -> list[Finding]:
         *found(
             ERROR,
             "duplicate",
-            "{n} videos stand in two splits with the same content: what they measure is memory",
+            "videos in two splits with the same content: {n}; what they measure is memory",
             across,
         ),
         *found(
-            ERROR, "duplicate", "{n} videos stand there twice, with other labels", contradicting
+            ERROR,
+            "duplicate",
+            "videos that stand there twice, with other labels: {n}",
+            contradicting,
         ),
-        *found(WARNING, "duplicate", "{n} videos stand twice in one split", twice),
+        *found(WARNING, "duplicate", "videos that stand twice in one split: {n}", twice),
     ]
 
 
@@ -146,7 +151,7 @@ def classes(indices: Indices) -> list[Finding]:
         for split in others
         if tuple(indices[split].class_names) != tuple(indices[first].class_names)
     ]
-    return found(ERROR, "classes", "{n} splits have other classes than the first", wrong)
+    return found(ERROR, "classes", "splits that have other classes than the first: {n}", wrong)
 
 
 def labels(indices: Indices) -> list[Finding]:
@@ -154,7 +159,7 @@ def labels(indices: Indices) -> list[Finding]:
     findings, by_split = [], {split: label_counts(index) for split, index in indices.items()}
     for split, index in indices.items():
         bare = [record.id for record in index.records if not record.labels]
-        findings += found(WARNING, "labels", split + ": {n} clips have no label", bare)
+        findings += found(WARNING, "labels", split + ": clips without a label: {n}", bare)
     first, *others = [split for split in by_split if _any_label(by_split[split])] or [None]
     if first is None:
         return findings
@@ -165,11 +170,12 @@ def labels(indices: Indices) -> list[Finding]:
         of = f" of {head}" if head else ""
         nowhere = names[(counts + elsewhere) == 0].tolist()
         untrained = names[(counts == 0) & (elsewhere > 0)].tolist()
-        what = f"{{n}} of {len(names)} classes{of} have no clip in any split" + _base(
-            nowhere, names
-        )
+        what = f"classes{of} without a clip in any split: {{n}} of {len(names)}"
+        what += _base(nowhere, names)
         findings += found(WARNING, "labels", what, nowhere)
-        what = f"{{n}} classes{of} have no clip in {first}, but in {' or '.join(others)}"
+        what = (
+            f"classes{of} without a clip in {first}, but with some in {' or '.join(others)}: {{n}}"
+        )
         findings += found(WARNING, "labels", what, untrained)
     return findings
 

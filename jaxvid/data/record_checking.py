@@ -41,8 +41,8 @@ def unreadable(shards: Shards) -> list[Finding]:
     broken = [facts.error for _, _, facts in read if facts.error]
     strange = [f"{path}: {name}" for path, name, facts in read if not facts.finite]
     return [
-        *found(ERROR, "unreadable", "{n} records cannot be read", broken),
-        *found(ERROR, "unreadable", "{n} records hold numbers that are not finite", strange),
+        *found(ERROR, "unreadable", "records that cannot be read: {n}", broken),
+        *found(ERROR, "unreadable", "records with numbers that are not finite: {n}", strange),
     ]
 
 
@@ -63,7 +63,7 @@ def sizes(shards: Shards) -> list[Finding]:
 def single(shards: Shards) -> list[Finding]:
     """Videos in which nothing moves."""
     one = [f"{path}: {name}" for path, name, facts in _each(shards) if facts.num_frames == 1]
-    return found(ERROR, "one-frame", "{n} records hold a single frame, in which nothing moves", one)
+    return found(ERROR, "one-frame", "records of a single frame, in which nothing moves: {n}", one)
 
 
 def twice(indices: Indices) -> list[Finding]:
@@ -78,7 +78,7 @@ def twice(indices: Indices) -> list[Finding]:
         for name, places in splits.items()
         if len(places) > 1
     ]
-    message = "{n} videos stand in two splits: what they measure is memory"
+    message = "videos in two splits: {n}; what they measure is memory"
     return found(ERROR, "duplicate", message, across)
 
 

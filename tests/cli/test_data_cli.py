@@ -78,8 +78,11 @@ class TestCheck:
     def test_faults_as_text(self, capsys, faulty):
         code, out, _ = run(capsys, "check", faulty, "--dataset", "rwf2000")
         assert code == 1 and "2 errors, 0 warnings" in out and "found out" not in out
-        assert "error (unreadable): 1 files cannot be decoded" in out and "noise.mp4: it is" in out
-        assert "error (duplicate): 1 videos stand in two splits" in out
+        assert (
+            "error (unreadable): files that cannot be decoded: 1" in out
+            and "noise.mp4: it is" in out
+        )
+        assert "error (duplicate): videos in two splits with the same content: 1;" in out
         assert "c.mp4 (train) = " in out and "copy.mp4 (val)" in out
 
     def test_faults_as_json(self, capsys, faulty):
@@ -228,7 +231,7 @@ class TestRecords:
         (features / "train1.tfrecord").write_bytes(b"nothing of a shard")
         code, out, _ = run(capsys, *words, "--frames", "all")
         assert code == 1 and "2 errors" in out and "all read" in out
-        assert "error (unreadable): 1 records cannot be read" in out
+        assert "error (unreadable): records that cannot be read: 1" in out
         assert "error (missing): train: youtube8m: 1 of 2 shards cannot be used" in out
 
     def test_features_have_no_pixels_and_need_no_store(self, capsys, features, tmp_path):

@@ -55,7 +55,7 @@ def test_missing_unreadable_single_and_short_files():
         ("error", "one-frame", ("/data/a2.mp4",)),
         ("warning", "short", ("/data/b0.mp4: 3 of 50 frames",)),
     ]
-    assert findings[1].message == "1 files cannot be decoded"
+    assert findings[1].message == "files that cannot be decoded: 1"
 
 
 def test_segments_outside_and_beyond_the_end():
@@ -78,7 +78,7 @@ def test_the_same_content_in_two_splits_is_an_error():
     (finding,) = found(indices, a0=same, copy=same, own={"content": "other"})
     assert (finding.level, finding.kind) == ("error", "duplicate")
     assert finding.examples == ("/data/a0.mp4 (train) = /data/copy.mp4 (val)",)
-    assert "1 videos stand in two splits with the same content" in finding.message
+    assert "videos in two splits with the same content: 1;" in finding.message
 
 
 def test_one_file_in_two_splits_is_an_error_too():
@@ -119,9 +119,9 @@ def test_classes_without_clips():
     (empty, untrained) = found(
         splits([record("a.mp4", 0), record("b.mp4", 3)], [record("c.mp4", 1)], classes)
     )
-    assert empty.message == "1 of 4 classes have no clip in any split"
+    assert empty.message == "classes without a clip in any split: 1 of 4"
     assert empty.examples == ("wave",)
-    assert untrained.message == "1 classes have no clip in train, but in val"
+    assert untrained.message == "classes without a clip in train, but with some in val: 1"
     assert untrained.examples == ("jump",) and untrained.level == "warning"
 
 
@@ -135,7 +135,7 @@ def test_labels_that_seem_to_begin_with_another_number():
 def test_clips_without_labels_and_a_split_without_any():
     indices = splits(FULL, [record("u.mp4", None)])
     (finding,) = found(indices)
-    assert finding.message == "val: 1 clips have no label" and finding.examples == ("u.mp4",)
+    assert finding.message == "val: clips without a label: 1" and finding.examples == ("u.mp4",)
     assert [f.kind for f in found(splits([record("u.mp4", None)]))] == ["labels"]
 
 
@@ -144,7 +144,7 @@ def test_heads_are_counted_each_on_its_own():
     one = VideoRecord("/data/a.mp4", "a", (0, 1))
     index = {"train": DatasetIndex((one,), names, heads={"verb": 2, "noun": 2})}
     verb, noun = check(index, facts_of(index))
-    assert verb.message == "1 of 2 classes of verb have no clip in any split"
+    assert verb.message == "classes of verb without a clip in any split: 1 of 2"
     assert (verb.examples, noun.examples) == (("wash",), ("knife",))
     assert summary(index["train"], facts_of(index))["classes"] == {
         "verb": {"cut": 1, "wash": 0},

@@ -71,7 +71,7 @@ def test_a_record_that_is_damaged_is_found_by_its_checksum(root):
     path.write_bytes(data)
     indices = load(root)
     (finding,) = record_checking.check(indices, facts_of(indices), features=True)
-    assert finding.level == "error" and finding.message == "1 records cannot be read"
+    assert finding.level == "error" and finding.message == "records that cannot be read: 1"
     assert "train0.tfrecord: the record at byte" in finding.examples[0]
     assert "its checksum is another" in finding.examples[0]
     assert record_checking.check(indices, facts_of(indices, count=1), features=True) == []
@@ -86,7 +86,7 @@ def test_numbers_and_sizes_of_features(root):
     indices = load(root)
     found = record_checking.check(indices, facts_of(indices), features=True)
     assert [f.kind for f in found] == ["unreadable", "features"]
-    assert found[0].message == "1 records hold numbers that are not finite"
+    assert found[0].message == "records with numbers that are not finite: 1"
     assert found[0].examples == (f"{root}/train2.tfrecord: nan",)
     assert found[1].message == "1 records have features of another size than the usual 8"
     assert found[1].examples == (f"{root}/train2.tfrecord: long has 9 numbers",)
@@ -96,9 +96,7 @@ def test_a_video_in_two_splits(root):
     shards.write(root / "validate1.tfrecord", [shards.video_level("v3", [0])[0]])
     indices = load(root)
     (finding,) = record_checking.check(indices, facts_of(indices), features=True)
-    assert finding.kind == "duplicate" and finding.message.startswith(
-        "1 videos stand in two splits"
-    )
+    assert finding.kind == "duplicate" and finding.message.startswith("videos in two splits: 1;")
     assert finding.examples == (
         f"v3: {root}/train0.tfrecord (train) = {root}/validate1.tfrecord (val)",
     )
