@@ -15,11 +15,14 @@ from jaxvid.decode import reader
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DEFAULT_FPS = 30.0  # a folder does not say; most sets that ship frames cut them at 25 to 30
+# Beside img_00001.jpg mmaction2 and TSN keep flow_x_00001.jpg and flow_y_00001.jpg: no frames.
+_OF_FLOW = re.compile(r"(flow[_-]?[xyuv]?|[xyuv])[_-]?[0-9]+\.[a-z]+", re.IGNORECASE)
 _WIDE_MODES = ("I", "F")  # Pillow clips these at 255 instead of scaling them
 
 
 class Reader(reader.Reader):
-    """A folder of .jpg, .jpeg, .png, .webp or .bmp files of one size; all other files are ignored.
+    """A folder of .jpg, .jpeg, .png, .webp or .bmp files of one size; all other files are ignored, and
+    images of optical flow (flow_x_00001.jpg) where there are others.
 
     `meta.fps` is DEFAULT_FPS and the duration follows from it. Raises DecodeError for a folder
     without images, an unreadable image, or one whose size differs from the first one's.
@@ -48,7 +51,8 @@ class Reader(reader.Reader):
                 f"the folder holds no images ({', '.join(EXTENSIONS)}) among its {len(entries)} "
                 "entries; give a video file or the folder that holds the frames themselves"
             )
-        return sorted(images, key=natural_key)
+        frames = [image for image in images if not _OF_FLOW.fullmatch(image)]
+        return sorted(frames or images, key=natural_key)
 
     def _decode(self, needed: np.ndarray) -> np.ndarray:
         height, width = self.meta.height, self.meta.width

@@ -25,7 +25,7 @@ class TruncatedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class PacketTable:
-    """num_frames: packets that give a frame to be shown. duration: of all of them, in ticks of the
+    """num_frames: packets that give a frame to be shown, from the first key frame on. duration: of all of them, in ticks of the
     stream's time base, or None. exact: whether the timestamps name every frame; then `pts` holds
     them in the order shown, and `keyframes` the numbers of those that decoding can start from."""
 
@@ -46,12 +46,17 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
     states is absent. MP4, AVI and Matroska state something; where others end nobody can say."""
     family = container.format.name.split(",")[0]
     shown, found, ticks, seconds = [], 0, 0, 0.0
+    early = begins = (
+        None  # at the first key frame: how many are shown before it, and when it is shown
+    )
     for packet in _demuxed(container, container.streams if family == "matroska" else [stream]):
         start, length = packet.dts if packet.pts is None else packet.pts, packet.duration or 0
         if start is not None and packet.time_base is not None:
             seconds = max(seconds, float((start + length) * packet.time_base))
         if packet.stream_index == stream.index:
             found, ticks = found + 1, max(ticks, (packet.dts or 0) + 1)
+            if early is None and packet.is_keyframe:
+                early, begins = len(shown), packet.pts
             if _is_shown(packet, stream):
                 shown.append((packet.pts, length, packet.is_keyframe, packet.is_corrupt))
     if family == "mov":
@@ -63,6 +68,9 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
         _check_frames(stream.frames, ticks)
     elif family == "matroska" and container.duration:
         _check_seconds(container.duration / av.time_base, seconds)
+    if early:  # cut out of a stream: no decoder can begin there, nor show what leans on it
+        later = (begins is None or pts is None or pts >= begins for pts, *_ in shown[early:])
+        shown = list(itertools.compress(shown[early:], later))
     return _table(shown, family in _STATE_FRAME_TIMES and len(shown) == found)
 
 

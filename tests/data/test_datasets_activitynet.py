@@ -51,6 +51,20 @@ def test_a_record_a_segment(tmp_path):
     assert val.class_names == index.class_names
 
 
+def test_segments_of_no_length_make_no_clip(tmp_path, caplog):
+    """The publisher's own file has some."""
+    more = entry("training", ("BMX", 0, 0.5), ("Long jump", 0, 0))
+    grow(write(tmp_path, {**DATABASE, "zero": more}), *VIDEOS, "train/v_zero.mp4")
+    index = activitynet.load(tmp_path, "train")
+    assert [r.labels for r in index.records if "zero" in r.path] == [(0,)]
+    assert "videos with a segment of no length, which makes no clip: 1 (zero)" in caplog.text
+    whole = activitynet.load(tmp_path, "train", untrimmed=True)
+    assert [r.labels for r in whole.records] == [(0, 1), (0, 1)]
+    write(tmp_path, {**DATABASE, "zero": entry("training", ("BMX", 2, 1))})
+    with pytest.raises(DataError, match=r"\['zero'\].annotations\[0\]: the segment from 2 to 1 is"):
+        activitynet.load(tmp_path, "val")
+
+
 def test_untrimmed_a_record_a_video(tmp_path, caplog):
     grow(write(tmp_path), *VIDEOS)
     with caplog.at_level(logging.INFO, "jaxvid.data"):

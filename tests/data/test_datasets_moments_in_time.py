@@ -73,6 +73,12 @@ def test_the_shipped_classes(tmp_path):
     assert index.records[0].labels == (0,)
 
 
+def test_numbers_mean_nothing_without_the_sets_own_list(tmp_path):
+    lines = {"trainingSet.csv": f"{CLIPS[2]},0\n", "moments_categories.txt": None}
+    with pytest.raises(DataError, match="trainingSet.csv:1: '0' is none of the 339 classes"):
+        moments_in_time.load(grow(tmp_path, **lines), "train")
+
+
 def test_test_without_labels(tmp_path):
     root = grow(tmp_path, ("x.mp4",), "testing", **{"testingSet.csv": "x.mp4\n"})
     assert moments_in_time.load(root, "test").records[0].labels == ()
@@ -105,6 +111,10 @@ def test_missing_and_repeated(tmp_path, caplog):
         ),
         (f"{CLIPS[2]},3\n", "trainingSet.csv:1: label 3, expected 0 to 2 .3 classes."),
         (f"{CLIPS[2]},-1\n", "trainingSet.csv:1: '-1' is none of the 3 classes"),
+        (
+            f"{CLIPS[2]},0,2\n",
+            "trainingSet.csv:1: 'clapping/é.mp4' has a class folder, for one label, and 2 numbers",
+        ),
         ("a.mp4,1\nb.mp4,1,7\n", "trainingSet.csv:2: label 7, expected 0 to 2"),
         (f"{CLIPS[2]},0\n{CLIPS[2]},1\n", "'clapping/é.mp4': line 1: .*; line 2: "),
     ],

@@ -68,12 +68,22 @@ FOLDERS = ("frames/clip 1", "frames/b,2")
         (("250 1", "30 0"), [(1,), (0,)]),
         (("0 250", "0 30"), [(), ()]),
         (("1 250", "1 30"), [(), ()]),
+        (("1 0", "1 1"), [(0,), (1,)]),  # one frame each: 0 is no count
     ],
 )
 def test_folders_of_frames(tmp_path, tails, wanted):
     index = path_list.load(grow(tmp_path, FRAMES, train=lines(*tails, paths=FOLDERS)), "train")
     assert [r.id for r in index.records] == list(FOLDERS)
     assert labels(index) == wanted
+
+
+def test_mmaction2s_names_of_a_split(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "ucf101_train_split_1_videos.txt").write_text("a.mp4 3\n")
+    assert labels(path_list.load(tmp_path, "train")) == [(3,)]
+    (tmp_path / "ucf101_train_split_2_videos.txt").write_text("a.mp4 3\n")
+    with pytest.raises(DataError, match="could be meant"):
+        path_list.load(tmp_path, "train")
 
 
 def test_columns_said(tmp_path):

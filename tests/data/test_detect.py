@@ -31,6 +31,12 @@ def test_folders_of_classes(tmp_path, caplog):
     assert not detect._log.disabled
 
 
+def test_paths_and_numbers_at_commas_are_no_moments_in_time(tmp_path):
+    grow(tmp_path, "run/a.mp4", "walk/b.mp4")
+    (tmp_path / "train.csv").write_text("run/a.mp4,0\nwalk/b.mp4,1\n")
+    assert detect.detect(tmp_path) == "path_list"
+
+
 def test_nothing_fits(tmp_path):
     grow(tmp_path, "readme.txt")
     with pytest.raises(

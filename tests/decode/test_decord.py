@@ -35,6 +35,13 @@ class TestSameAsPyav:
         assert decord_meta == meta
         np.testing.assert_array_equal(got, expected)
 
+    @pytest.mark.parametrize("width", [16, 20, 24, 48, 66])
+    def test_narrow(self, tmp_path, write_video, width):
+        frames = np.random.default_rng(0).integers(0, 255, (8, 32, width, 3))
+        path = write_video(tmp_path / "a.mp4", frames)
+        (_, expected), (_, got) = with_both(path, [5, 0, 7])
+        np.testing.assert_array_equal(got, expected)
+
     def test_ten_bits(self):
         """Chroma is scaled up by other filters: alike on the whole, not at the edges of colours."""
         (meta, expected), (decord_meta, got) = with_both(CLIPS / "h265_10bits.mp4", [29, 3])

@@ -28,6 +28,21 @@ def test_natural_order_and_what_counts_as_a_frame(tmp_path):
         assert reader.backend == "frames"
 
 
+def test_optical_flow_beside_the_frames_is_none_of_them(tmp_path):
+    folder = tmp_path / "clip"
+    for number in (1, 2):
+        save(folder, f"img_{number:05}.jpg", 10 * number)
+        save(folder, f"flow_x_{number:05}.jpg", 200)
+        save(folder, f"flow_y_{number:05}.jpg", 200)
+    with video.open(folder) as reader:
+        assert reader.frames_at([0, 1])[:, 0, 0, 0].tolist() == [10, 20]
+        assert reader.meta.num_frames == 2
+    for name in ("img_00001.jpg", "img_00002.jpg"):
+        (folder / name).unlink()
+    with video.open(folder) as reader:  # then they are what was asked for
+        assert reader.meta.num_frames == 4
+
+
 def test_natural_key_orders_ties_by_the_name_itself():
     names = ["b1", "a01", "a1", "a10", "a2", "a"]
     assert sorted(names, key=frames.natural_key) == ["a", "a01", "a1", "a2", "a10", "b1"]

@@ -86,6 +86,23 @@ def test_hidden_vp8_frames_are_not_counted(tmp_path, write_video, numbered):
         assert reader.missing_frames == 0
 
 
+@pytest.mark.parametrize("codec, options", [("libx264", {}), ("mpeg2video", {"bf": "2"})])
+def test_a_recording_that_begins_between_key_frames(tmp_path, write_video, codec, options):
+    """What cannot be decoded at its start is not counted, and all that can be is there."""
+    frames = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3))
+    options = {"g": "8", "qmin": "1", "qmax": "2"} | options
+    path = write_video(tmp_path / "a.ts", frames, 25, codec, options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[len(data) // 8 // 188 * 188 :])  # whole packets of the transport stream
+    with av.open(str(path)) as container:
+        expected = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    with video.open(path) as reader:
+        assert 24 <= reader.meta.num_frames == len(expected) < 40
+        got = reader.frames_at(np.arange(len(expected)))
+        assert reader.missing_frames == 0
+    assert np.abs(got.astype(int) - expected).max() <= 2
+
+
 def cut(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 

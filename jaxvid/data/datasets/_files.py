@@ -15,7 +15,20 @@ from jaxvid.decode.frames import EXTENSIONS as IMAGE_EXTENSIONS
 from jaxvid.decode.frames import natural_key
 
 VIDEO_EXTENSIONS = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg"}
+    {
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m2ts",
+        ".m4v",
+        ".mjpeg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+    }
     | {".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"}
 )
 

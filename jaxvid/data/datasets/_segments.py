@@ -99,7 +99,12 @@ def _segment(where: str, annotation: object) -> tuple[str, float, float]:
         raise DataError(
             f'{where}: expected {{"label": NAME, "segment": [start, end]}}, got {annotation!r}'
         )
-    return (label.strip(), *_videos.segment(*times, where))
+    start, end = (_videos.seconds(time, where) for time in times)
+    if (
+        start != end
+    ):  # the publisher's file of ActivityNet has some of no length; _cut leaves them out
+        _videos.segment(*times, where)
+    return label.strip(), start, end
 
 
 def _check_labels(file: Path, database: Sequence[_Video], numbers: dict[str, int]) -> None:
@@ -115,6 +120,12 @@ def _check_labels(file: Path, database: Sequence[_Video], numbers: dict[str, int
 def _say_oddities(dataset: str, file: Path, videos: Sequence[_Video], unlabelled: int) -> None:
     if unlabelled:
         _log.info("%s: %s: %d videos have no segment, left out", dataset, file, unlabelled)
+    empty = [v.id for v in videos if any(start == end for _, start, end in v.segments)]
+    if empty:
+        _log.warning(
+            "%s: %s: videos with a segment of no length, which makes no clip: %d (%s)",
+            *(dataset, file, len(empty), _files.some(empty)),
+        )
     beyond = [
         video.id
         for video in videos
@@ -137,6 +148,7 @@ def _cut(video: _Video, numbers: dict[str, int], folder: _videos.VideoFolder) ->
             path, f"{video.id}_{start:.10g}_{end:.10g}_{label}", (numbers[label],), start, end
         )
         for label, start, end in video.segments
+        if start < end
     ]
 
 

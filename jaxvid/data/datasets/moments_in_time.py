@@ -27,6 +27,8 @@ _WORDS = {
 }
 _FOLDERS = ("", "annotations/")
 
+_SHIPPED = "Moments in Time, as shipped"
+
 _log = logging.getLogger("jaxvid.data")
 
 
@@ -68,6 +70,11 @@ def load(
         if multilabel:
             labels = tuple(sorted({_id(file, line, f, len(names), base) for f in fields}))
         else:
+            if len(fields) > 1 and all(field.isdecimal() for field in fields):
+                raise DataError(
+                    f"{file}:{line}: {path!r} has a class folder, for one label, and {len(fields)} "
+                    "numbers; expected 'class/file.mp4,label,…' or, for several labels, 'file.mp4,id,id,…'"
+                )
             labels = tuple(_label(file, line, f, numbers, base, source) for f in fields[:1])
         records.append(VideoRecord(folders.clip(os.path.join(top, path)), path, labels))
     lines = [line for line, _, _ in rows]
@@ -126,12 +133,12 @@ def _class_names(root, annotations, file: Path, multilabel: bool):
             f"{file} lists several numbers a clip, and there is no moments_categories.txt beside it or "
             f"in {root} that says of which classes"
         )
-    return class_lists.load("moments_in_time"), 0, "Moments in Time, as shipped"
+    return class_lists.load("moments_in_time"), 0, _SHIPPED
 
 
 def _label(file: Path, line: int, field: str, numbers, base: int, source: str) -> int:
-    """A label given by the class's name, or by its number."""
-    if field.isdecimal() and field not in numbers:
+    """A label given by the class's name, or by its number in a list of the set's own."""
+    if field.isdecimal() and field not in numbers and source != _SHIPPED:
         return _id(file, line, field, len(numbers), base)
     return _listed.class_number(field, numbers, file, line, source)
 

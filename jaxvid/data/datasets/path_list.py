@@ -108,7 +108,8 @@ def _file_names(split: str) -> list[str]:
     names = []
     for folder, word in itertools.product(("", "annotations/"), _WORDS[split]):
         names += [f"{folder}{word}.csv", f"{folder}{word}.txt", f"{folder}{word}.list"]
-        names += [f"{folder}*{word}_list_{kind}.txt" for kind in ("videos", "rawframes")]
+        for kind in ("videos", "rawframes"):
+            names += [f"{folder}*{word}_list_{kind}.txt", f"{folder}*_{word}_split_*_{kind}.txt"]
         names += [f"{folder}{word}_list.txt", f"{folder}{word}list.txt", f"{folder}*_{word}.txt"]
     return names
 
@@ -175,8 +176,9 @@ def _form(lines: list[_Line]) -> str:
         return "path labels" if max(counts) > 1 else "path label"
     if min(counts) < 2:
         return "path label"
-    starts = {line.values[-2] for line in lines}
-    return "path start total" if starts <= {0, 1} else "path total label"
+    starts, counts = ({line.values[place] for line in lines} for place in (-2, -1))
+    is_start = starts <= {0, 1} and min(counts) > 0  # a count of frames; a label may be 0
+    return "path start total" if is_start else "path total label"
 
 
 def _is_video(path: str) -> bool:
