@@ -61,7 +61,9 @@ class DatasetIndex:
 @dataclasses.dataclass(frozen=True)
 class VideoMeta:
     """Facts of one video as it is shown (after rotation). `num_frames` is what can be decoded, as
-    well as the container tells; `height`, `width` in pixels."""
+    well as the container tells; `height`, `width` in pixels; `frame_seconds`: when each frame is shown,
+    from the first one's time on, of a file that says so and whose rate varies. Where it is empty frame
+    k is shown at k / fps."""
 
     num_frames: int
     fps: float
@@ -69,3 +71,10 @@ class VideoMeta:
     width: int
     duration_seconds: float
     rotation_degrees: int = 0
+    frame_seconds: tuple[float, ...] = ()
+
+    def seconds_of(self, frame: int) -> float:
+        """When a frame is shown; of num_frames: when the last one ends."""
+        if not self.frame_seconds:
+            return frame / self.fps
+        return (*self.frame_seconds, self.duration_seconds)[frame]

@@ -17,6 +17,7 @@ the shifts of single frames (only with jitter_frames). Without the two jitters a
 in one call, so that the frames are those of versions that had none.
 """
 
+import bisect
 import dataclasses
 import math
 
@@ -25,6 +26,7 @@ import numpy as np
 from jaxvid.core.errors import ConfigError, DataError, unknown
 from jaxvid.core.record import VideoMeta, VideoRecord
 
+_ROUNDING = 1e-6  # seconds
 KINDS = ("uniform", "linspace", "dense")
 
 
@@ -219,8 +221,8 @@ def _check_speeds(speeds: object) -> None:
 def segment_frames(meta: VideoMeta, record: VideoRecord) -> tuple[int, int]:
     """The frames [first, stop) that are shown from start_seconds (included) to end_seconds (not).
 
-    Frame k is shown from k / fps on (variable frame rates: at their mean). A segment between two
-    frames gives the one frame that is on the screen then. The segment is cut at the video's end.
+    Frame k is shown from meta.seconds_of(k) on. A segment between two frames gives the one frame that
+    is on the screen then. The segment is cut at the video's end.
     """
     if meta.num_frames < 1:
         raise DataError(f"{record.path}: the video has no frames")
@@ -231,12 +233,12 @@ def segment_frames(meta: VideoMeta, record: VideoRecord) -> tuple[int, int]:
             f"{record.path}: its frame rate is unknown ({meta.fps}), so the segment from "
             f"{record.start_seconds} s cannot be found; label the whole video instead"
         )
-    first = _ceil(record.start_seconds * meta.fps)
-    end = record.end_seconds
-    stop = meta.num_frames if end is None else min(_ceil(end * meta.fps), meta.num_frames)
+    start, end = record.start_seconds, record.end_seconds
+    first = _first_from(meta, start)
+    stop = meta.num_frames if end is None else min(_first_from(meta, end), meta.num_frames)
     if first < stop:
         return first, stop
-    on_screen = math.floor(round(record.start_seconds * meta.fps, 6))
+    on_screen = _shown_at(meta, start)
     if on_screen >= meta.num_frames:
         raise DataError(
             f"{record.path}: the segment from {record.start_seconds} s to "
@@ -246,6 +248,18 @@ def segment_frames(meta: VideoMeta, record: VideoRecord) -> tuple[int, int]:
     return on_screen, on_screen + 1
 
 
-def _ceil(frames: float) -> int:
+def _first_from(meta: VideoMeta, seconds: float) -> int:
+    """The first frame that is shown at this time or later."""
     # Seconds times frames a second seldom is exact: 2.2 s at 25 fps would start at frame 56.
-    return math.ceil(round(frames, 6))
+    if meta.frame_seconds:
+        return bisect.bisect_left(meta.frame_seconds, seconds - _ROUNDING)
+    return math.ceil(round(seconds * meta.fps, 6))
+
+
+def _shown_at(meta: VideoMeta, seconds: float) -> int:
+    """The frame that is on the screen at this time; num_frames or more when none is any longer."""
+    if not meta.frame_seconds:
+        return math.floor(round(seconds * meta.fps, 6))
+    if seconds >= meta.duration_seconds:
+        return meta.num_frames
+    return bisect.bisect_right(meta.frame_seconds, seconds + _ROUNDING) - 1

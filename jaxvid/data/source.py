@@ -195,8 +195,8 @@ class ClipSource:
 
     def _sound(self, reader: Reader, wanted: np.ndarray) -> np.ndarray:
         """float32 (clips, F, M): what is heard while the frames of each clip are shown."""
-        fps = reader.meta.fps
-        return np.stack([self.log_mel(reader, row[0] / fps, (row[-1] + 1) / fps) for row in wanted])
+        at = reader.meta.seconds_of
+        return np.stack([self.log_mel(reader, at(row[0]), at(row[-1] + 1)) for row in wanted])
 
     def _nothing(self) -> dict:
         """The arrays of a clip that does not count."""

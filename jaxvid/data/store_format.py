@@ -16,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Self
 
@@ -83,7 +84,7 @@ class StoredVideo:
     key: its name, see `key_of`. digest: see `digest_of`. first: record of frame 0; its num_frames
     frames follow each other, then its sound. missing: how many of the last frames are repeats of
     one. records_a_frame: 2 where each frame is followed by its flow. audio_records: 0 for none.
-    failed: why it could not be decoded, "" if it could.
+    failed: why it could not be decoded, "" if it could. The rest as in VideoMeta.
     """
 
     key: str
@@ -99,10 +100,12 @@ class StoredVideo:
     audio_records: int = 0
     records_a_frame: int = 1
     failed: str = ""
+    frame_seconds: Sequence[float] = ()
 
     @property
     def meta(self) -> VideoMeta:
-        return VideoMeta(**{f.name: getattr(self, f.name) for f in dataclasses.fields(VideoMeta)})
+        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(VideoMeta)}
+        return VideoMeta(**facts | {"frame_seconds": tuple(self.frame_seconds)})  # JSON's are lists
 
 
 def write_shard_list(records_file: Path, videos: list[StoredVideo], num_records: int) -> None:

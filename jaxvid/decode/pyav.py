@@ -114,7 +114,17 @@ class Reader(reader.Reader):
         if self.orientation.transpose:
             height, width = width, height
         turn = self.orientation.degrees_clockwise
-        return VideoMeta(count, fps, height, width, seconds or count / fps, turn)
+        duration = seconds or count / fps
+        return VideoMeta(count, fps, height, width, duration, turn, self._uneven_times(fps))
+
+    def _uneven_times(self, fps: float) -> tuple[float, ...]:
+        """When each frame is shown, unless all are within half a frame of what the rate says."""
+        if not self.table.exact:
+            return ()
+        ticks = np.array(self.table.pts)
+        times = (ticks - ticks[0]) * float(self._stream.time_base)
+        apart = np.abs(times * fps - np.arange(len(times))).max()
+        return tuple(times.tolist()) if apart > 0.5 else ()
 
     # -- going to a frame ---------------------------------------------------------------------
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -127,6 +129,27 @@ def test_segments_are_half_open_in_time(start, end, frames):
 def test_seconds_that_are_not_exact_in_binary_start_at_their_frame():
     assert 2.2 * 25 > 55  # by rounding
     assert segment_frames(meta(200, fps=25.0), record(2.2, 4.4)) == (55, 110)
+
+
+@pytest.mark.parametrize(
+    "start, end, frames",
+    [
+        (0.0, 1.0, (0, 2)),
+        (1.0, 2.0, (2, 7)),
+        (1.2, 1.4, (3, 4)),
+        (0.6, 0.9, (1, 2)),  # between two frames
+        (1.85, 1.9, (6, 7)),  # while the last one is shown
+        (0.5, None, (1, 7)),
+    ],
+)
+def test_segments_of_a_rate_that_varies(start, end, frames):
+    varying = dataclasses.replace(
+        meta(7), duration_seconds=2.0, frame_seconds=(0.0, 0.5, 1.0, 1.2, 1.4, 1.6, 1.8)
+    )
+    assert segment_frames(varying, record(start, end)) == frames
+    assert [varying.seconds_of(k) for k in (0, 1, 6, 7)] == [0.0, 0.5, 1.8, 2.0]
+    with pytest.raises(DataError, match="from 2.0 s to 3.0 s lies beyond"):
+        segment_frames(varying, record(2.0, 3.0))
 
 
 def test_indices_stay_within_the_segment():

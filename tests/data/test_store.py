@@ -410,6 +410,16 @@ def test_the_folder_of_frames_of_a_course_is_stored_too(tmp_path, root):
         np.testing.assert_allclose(clip.frames_at([0, 3])[..., 2].mean((1, 2)), [0, 27], atol=5)
 
 
+def test_a_rate_that_varies_is_kept(tmp_path, write_video):
+    root, frames = tmp_path / "set", np.zeros((8, 32, 48, 3), np.uint8)
+    root.mkdir()
+    file = write_video(root / "v.mp4", frames, 30, pts=[0, 1, 2, 30, 31, 60, 90, 91])
+    prepare(tmp_path / "store", [str(file)], root, short_side=32)
+    ((kept, _),) = read_shard_lists(tmp_path / "store").values()
+    with video.open(file) as reader:
+        assert reader.meta.frame_seconds and kept.meta == reader.meta
+
+
 def test_contents_are_told_apart_without_the_files(folder, root, tmp_path):
     store = Store(folder, root=tmp_path / "nowhere")
     found = [

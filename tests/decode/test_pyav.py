@@ -254,6 +254,13 @@ class TestTimes:
             assert 92 / 30 <= reader.meta.duration_seconds < 4  # the last one's length is a guess
             assert reader.meta.fps == pytest.approx(8 / reader.meta.duration_seconds, rel=0.1)
             assert numbered.read(reader.frames_at(np.arange(8))) == list(range(8))
+            assert reader.meta.frame_seconds == pytest.approx(np.array(times) / 30, abs=1e-3)
+
+    def test_a_rate_that_hardly_varies_is_a_constant_one(self, tmp_path, write_video, numbered):
+        """Matroska counts milliseconds."""
+        path = write_video(tmp_path / "a.mkv", numbered.frames(20), fps=30)
+        with video.open(path) as reader:
+            assert reader.meta.frame_seconds == ()
 
     def test_fractional_rate(self, tmp_path, write_video, numbered):
         path = write_video(tmp_path / "a.mp4", numbered.frames(5), fps=Fraction(30000, 1001))
