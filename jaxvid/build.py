@@ -213,9 +213,9 @@ def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:
     grid = _grid(c, model) if divides else None
     if kind != "masked":
         return model
-    if grid is None:
+    if grid is None or not hasattr(model, "num_visible"):
         raise ConfigError(
-            f"objective.name={c.objective.name!r} masks patches, and model {c.model.name!r} has none; "
+            f"objective.name={c.objective.name!r} masks patches, and model {c.model.name!r} predicts none; "
             "use model.name='videomae_pretrain'"
         )
     try:

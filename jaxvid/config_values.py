@@ -44,6 +44,7 @@ def wrong_values(c: ConfigDict) -> list[str]:
 
     attempt(_check_model, c)
     attempt(_check_sampling, c)
+    attempt(_check_mode, c)
     attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
     attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
     attempt(build_transforms, c.data.train_transforms)
@@ -55,6 +56,9 @@ def wrong_values(c: ConfigDict) -> list[str]:
     for path, words in _CHOICES.items():
         if at(c, path) not in words:
             wrong.append(str(unknown(path, at(c, path), words)))
+    for path in _BELOW_1:
+        if not 0 <= at(c, path) < 1:
+            wrong.append(f"{path} is {at(c, path)}, expected 0 or more and less than 1")
     for path, (low, high) in _RANGES.items():
         if not low <= at(c, path) <= high:
             wrong.append(f"{path} is {at(c, path)}, expected {low} to {high}")
@@ -96,7 +100,9 @@ _CHOICES = {
     "eval.mode": ("max", "min"),
 }
 _MANY = 10**12
+_BELOW_1 = ("optim.b1", "optim.b2", "optim.momentum", "optim.ema_decay")
 _RANGES = {
+    "run.seed": (0, 2**32 - 1),
     "run.epochs": (0, _MANY),
     "run.steps": (0, _MANY),
     "run.log_every_steps": (1, _MANY),
@@ -113,6 +119,11 @@ _RANGES = {
     "data.audio_frames": (1, _MANY),
     "data.audio_mels": (1, _MANY),
     "data.memory_gib": (0, _MANY),
+    "data.decode_short_side": (0, _MANY),
+    "data.threads": (0, _MANY),
+    "data.workers": (0, _MANY),
+    "data.prefetch_batches": (1, _MANY),
+    "data.deadline_seconds": (0.001, _MANY),
     "data.max_skipped_share": (0, 1),
     "data.flip_probability": (0, 1),
     "data.greyscale_probability": (0, 1),
@@ -127,12 +138,22 @@ _RANGES = {
     "optim.learning_rate": (0, _MANY),
     "optim.weight_decay": (0, _MANY),
     "optim.accumulate_steps": (1, _MANY),
-    "optim.ema_decay": (0, 1),
+    "optim.scale_to_batch": (0, _MANY),
+    "optim.warmup_epochs": (0, _MANY),
+    "optim.warmup_steps": (0, _MANY),
+    "optim.clip_norm": (0, _MANY),
+    "optim.layer_decay": (0, 1),
     "mesh.fsdp": (1, _MANY),
     "mesh.tensor": (1, _MANY),
+    "eval.every_epochs": (0, _MANY),
+    "eval.every_steps": (0, _MANY),
+    "eval.batch_size": (0, _MANY),
     "eval.clips": (1, _MANY),
+    "eval.final_clips": (0, _MANY),
+    "eval.early_stop_patience": (0, _MANY),
     "eval.precise_bn_batches": (0, _MANY),
     "eval.duplicates_among": (0, _MANY),
+    "checkpoint.every_steps": (0, _MANY),
     "checkpoint.keep_last": (1, _MANY),
     "checkpoint.keep_best": (0, _MANY),
     "compile.num_classes": (0, _MANY),
@@ -141,6 +162,11 @@ _RANGES = {
 
 def _check_model(c: ConfigDict) -> None:
     module = lookup.module("model", c.model.name)
+    if missing := [part for part in ("VARIANTS", "MODULE", "build") if not hasattr(module, part)]:
+        raise ConfigError(
+            f"model.name={c.model.name!r}: {module.__name__} has no {missing[0]}; a module of a model has "
+            "VARIANTS, MODULE and build"
+        )
     lookup.variant(c.model.name, module.VARIANTS, c.model.variant)
     fields = {f.name for f in dataclasses.fields(module.MODULE)} - {"parent", "name", "num_classes"}
     for key in c.model.overrides:
@@ -159,6 +185,8 @@ def _check_model(c: ConfigDict) -> None:
 
 
 def _check_pattern(field: str, pattern: str) -> None:
+    if not isinstance(pattern, str):
+        raise ConfigError(f"{field}: {pattern!r} is no regular expression, expected a string")
     try:
         re.compile(pattern)
     except re.error as error:
@@ -166,13 +194,22 @@ def _check_pattern(field: str, pattern: str) -> None:
 
 
 def _check_rate_factor(pair) -> None:
-    pair = pair if isinstance(pair, tuple | list) else ()
-    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], int | float):
+    parts = pair if isinstance(pair, tuple | list) else ()
+    if len(parts) != 2 or not isinstance(parts[0], str) or not isinstance(parts[1], int | float):
         raise ConfigError(
             f"optim.rate_factors has {pair!r}, expected pairs of a regular expression and a factor, such "
             "as (('head/', 10.0),)"
         )
     _check_pattern("optim.rate_factors", pair[0])
+
+
+def _check_mode(c: ConfigDict) -> None:
+    falls = c.eval.metric == "loss" or c.eval.metric.endswith("_loss")
+    if falls != (c.eval.mode == "min"):
+        raise ConfigError(
+            f"eval.metric={c.eval.metric!r} is better when {'smaller' if falls else 'larger'}: set "
+            f"eval.mode={'min' if falls else 'max'!r}, not {c.eval.mode!r}"
+        )
 
 
 def _check_sampling(c: ConfigDict) -> None:

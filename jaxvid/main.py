@@ -9,32 +9,13 @@ from pathlib import Path
 
 from jaxvid import config
 from jaxvid.core import xla_flags
-from jaxvid.core.errors import (
-    BatchError,
-    CheckpointError,
-    ConfigError,
-    ConversionError,
-    DataError,
-    DecodeError,
-    NonFiniteLossError,
-)
+from jaxvid.core.errors import USER_ERRORS
 from jaxvid.core.places import place
 from jaxvid.run_compile import compile_ahead
 from jaxvid.run_eval import evaluate
 from jaxvid.run_train import enable_compilation_cache, train
 from jaxvid.sharding import goodbye, hosts
 from jaxvid.train.workdir import start_logging
-
-USER_ERRORS = (
-    BatchError,
-    CheckpointError,
-    ConfigError,
-    ConversionError,
-    DataError,
-    DecodeError,
-    NonFiniteLossError,
-    OSError,  # a path that is not there, a disk that is full: the message names the file
-)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         goodbye.end_all(f"{type(error).__name__}: {error}")
         return 1
+    except KeyboardInterrupt:  # not in training, which saves and ends
+        print("\ninterrupted", file=sys.stderr)
+        goodbye.end_all("interrupted")
+        return 130
     except Exception as error:
         goodbye.end_all_unexpectedly(error)
         raise

@@ -54,9 +54,22 @@ def make_setting(c: ConfigDict) -> Setting:
             f"classes: {train_index.class_names} and {val_index.class_names}"
         )
     task = build.task_of(c, train_index)
+    _check_fields(c, task)
     by_kind.check_kind(task.kind, train_index, c.data.dataset)
-    by_kind.check_metric(task.kind, c.eval.metric, tuple(train_index.heads))
+    by_kind.check_metric(task.kind, c.eval.metric, train_index)
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
+
+
+def _check_fields(c: ConfigDict, task: build.Task) -> None:
+    """Raises ConfigError where the model's fields do not fit together, which it says itself."""
+    try:
+        jax.eval_shape(task.init, jax.random.key(0))
+    except (ValueError, ZeroDivisionError) as error:
+        fields = ", ".join(f"{k}={v!r}" for k, v in c.model.overrides.items())
+        raise ConfigError(
+            f"model {c.model.name!r}, variant {c.model.variant!r}, cannot be built"
+            f"{' with model.overrides ' + fields if fields else ''}: {error}"
+        ) from error
 
 
 def checkpoints_of(c: ConfigDict, workdir: Place, *, read_only: bool = False) -> Checkpoints:
@@ -88,6 +101,7 @@ def _restore(c: ConfigDict, setting: Setting, workdir: Place) -> tuple[Any, int,
         return _foreign(c, setting, path), 0, str(path)
     home = path if not within and path.is_dir() else workdir
     folder.refuse_another_recipe(home, config.plain(c), config.difference)
+    folder.refuse_other_classes(home, setting.train_index.class_names)
     with checkpoints_of(c, home, read_only=True) as checkpoints:
         step = checkpoints.which("last" if home is path else name)
         weights = checkpoints.restore_weights(step)

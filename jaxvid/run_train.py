@@ -52,10 +52,7 @@ def train(c: ConfigDict, workdir: Place, command: str) -> str:
     clock = Clock()
     setting = make_setting(c)
     if is_main():
-        folder.open_for_training(workdir, config.plain(c), config.difference)
-        folder.write_classes(workdir, setting.train_index.class_names)
-        size = build_data.feature_size(c, setting.train_index)
-        folder.write_task(workdir, setting.task.kind, setting.train_index.heads, size)
+        folder.open_for_training(workdir, _description(c, setting), config.difference)
     folder.start_logging(workdir, main=is_main())
     try:
         return _train(c, setting, workdir, command, clock)
@@ -63,10 +60,23 @@ def train(c: ConfigDict, workdir: Place, command: str) -> str:
         folder.start_logging(None, main=is_main())
 
 
+def _description(c: ConfigDict, setting: Setting) -> folder.Description:
+    index = setting.train_index
+    return folder.Description(
+        config.plain(c),
+        index.class_names,
+        setting.task.kind,
+        index.heads,
+        build_data.feature_size(c, index),
+    )
+
+
 def _train(c: ConfigDict, setting: Setting, workdir: Place, command: str, clock: Clock) -> str:
     _say_setting(c, setting, workdir)
     with StopSignal() as stop, checkpoints_of(c, workdir) as checkpoints:
         loop, state, step = _make_loop(c, setting, workdir, checkpoints, stop, clock)
+        if step and is_main():  # nothing refuses to go on
+            _description(c, setting).write(workdir)
         try:
             with loop.watchdog:
                 state, step, reason = loop.run(state, step)

@@ -1,11 +1,12 @@
 """The `jaxvid` command: one file of this folder a verb, each with `run(argv) -> exit code`."""
 
 import importlib
+import logging
 import pkgutil
 import sys
 from collections.abc import Sequence
 
-from jaxvid.core.errors import nearest
+from jaxvid.core.errors import USER_ERRORS, nearest
 
 
 def verbs() -> list[str]:
@@ -14,10 +15,19 @@ def verbs() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`jaxvid VERB …`; without a verb, or with an unknown one, the list of them."""
+    """`jaxvid VERB …`; without a verb, or with an unknown one, the list of them. What a user can mend is
+    one line on stderr and exit code 2, where the verb has none of its own."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain talk to their own makers
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in verbs():
-        return importlib.import_module(f"jaxvid.cli.{argv[0]}").run(argv[1:])
+        try:
+            return importlib.import_module(f"jaxvid.cli.{argv[0]}").run(argv[1:])
+        except USER_ERRORS as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return 130
     lines = []
     for verb in verbs():
         doc = importlib.import_module(f"jaxvid.cli.{verb}").__doc__ or ""

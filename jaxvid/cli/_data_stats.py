@@ -138,6 +138,7 @@ def _plain_recipe(chosen: arguments.Chosen) -> ConfigDict:
     c = config.default()
     c.data.dataset, c.data.root = chosen.dataset, str(chosen.root)
     c.model.name, c.model.variant = PLAIN_MODEL
+    c.data.on_error = "skip"  # the report counts and names them
     return c
 
 

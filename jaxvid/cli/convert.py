@@ -10,6 +10,7 @@ import jax
 
 from jaxvid import pretrained, saving
 from jaxvid.convert import source, weights_file
+from jaxvid.core.errors import USER_ERRORS
 
 DESCRIPTION = """Converts a checkpoint, strictly: every key is accounted for, or all that does not fit
 is listed and nothing is written.
@@ -36,7 +37,7 @@ def run(argv: Sequence[str]) -> int:
             args.source, arch=args.arch, num_classes=args.num_classes
         )
         keys = _write(Path(args.destination), args.to, model, variables, info)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (*USER_ERRORS, ValueError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))

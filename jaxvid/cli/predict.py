@@ -14,8 +14,9 @@ from jaxvid.cli._predicted import Teller
 from jaxvid.convert import hub
 from jaxvid.core import lookup
 from jaxvid.core.batch import FLOW
-from jaxvid.core.errors import ConfigError
+from jaxvid.core.errors import USER_ERRORS, ConfigError
 from jaxvid.data import text
+from jaxvid.data.datasets._files import video_files
 from jaxvid.data.source import NO_FLOW, ON_ERROR
 from jaxvid.decode.flow import METHODS
 from jaxvid.decode.video import BACKENDS
@@ -39,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(list(argv))
     try:
         teller, predictions = _predictions(args)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (*USER_ERRORS, ValueError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     failed, told = 0, []
@@ -69,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "videos",
         nargs="+",
         metavar="VIDEO",
-        help="a file, or a folder of frames; for models of features a .npy file (frames, numbers)",
+        help="a file, a folder of videos, or a folder of frames; for models of features a .npy file "
+        "(frames, numbers)",
     )
     p.add_argument(
         "--checkpoint",
@@ -110,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         default="skip",
         help="a video that cannot be read is said and the others done (skip), or it ends all (raise)",
     )
-    p.add_argument("--deadline-seconds", type=float, default=30.0, help="for one video")
+    p.add_argument("--deadline-seconds", type=_seconds, default=30.0, help="for one video")
     return p
 
 
@@ -118,6 +120,13 @@ def _positive(word: str) -> int:
     number = int(word)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{word} is below 1")
+    return number
+
+
+def _seconds(word: str) -> float:
+    number = float(word)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{word} is not above 0")
     return number
 
 
@@ -129,7 +138,8 @@ def _share(word: str) -> float:
 
 
 def _box(word: str) -> tuple[float, ...]:
-    x1, y1, x2, y2 = box = tuple(map(float, word.split(",")))
+    box = tuple(map(float, word.split(",")))
+    x1, y1, x2, y2 = box if len(box) == 4 else (1.0,) * 4  # which is no part of anything
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
         raise argparse.ArgumentTypeError(
             f"{word} is no part of the picture: expected shares from 0 to 1, the left before the right and "
@@ -171,8 +181,17 @@ def _predictions(args) -> tuple[Teller, Iterator[predictor.Prediction]]:
     # In a log the predictions that come tell how far it is.
     show = not args.json and sys.stderr.isatty()
     return Teller(names, task["heads"], top_k, args.threshold), predictor.predict(
-        classify, args.videos, how, batch_size=args.batch_size, show=show
+        classify, _videos(args.videos), how, batch_size=args.batch_size, show=show
     )
+
+
+def _videos(paths: Sequence[str]) -> list[str]:
+    """The files of folders of videos in their natural order; else what was given."""
+    found = []
+    for path in map(Path, paths):
+        inside = video_files(path) if path.is_dir() else []
+        found += [str(p) for p in inside] or [str(path)]
+    return found
 
 
 def _class_names(model, info, path: Path) -> list[str]:
@@ -187,6 +206,10 @@ def _flow(asked: str | None, model, info, path: Path) -> str:
     inputs = lookup.module("model", info["model"]).example_inputs()
     sees_flow = FLOW in inputs or getattr(model, "stream", "") == FLOW
     trained = info["preprocessing"].get("flow")
+    if asked is not None and not sees_flow:
+        raise ConfigError(
+            f"{path}: model {info['model']!r} sees no optical flow: leave --flow {asked} away"
+        )
     if trained in METHODS:
         return asked or trained
     if asked is None and sees_flow:

@@ -49,6 +49,18 @@ class DecodeError(RuntimeError):
         return f"{self.path}: cannot be decoded{at} by {self.backend}: {self.reason}"
 
 
+USER_ERRORS = (
+    BatchError,
+    CheckpointError,
+    ConfigError,
+    ConversionError,
+    DataError,
+    DecodeError,
+    NonFiniteLossError,
+    OSError,  # a path that is not there, a disk that is full: the message names the file
+)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` when a known name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)

@@ -177,6 +177,24 @@ def labels(indices: Indices) -> list[Finding]:
             f"classes{of} without a clip in {first}, but with some in {' or '.join(others)}: {{n}}"
         )
         findings += found(WARNING, "labels", what, untrained)
+    if not (indices[first].multilabel or indices[first].heads):
+        findings += _one_class_or_unseen(first, others, by_split)
+    return findings
+
+
+def _one_class_or_unseen(first: str, others: list[str], by_split: dict) -> list[Finding]:
+    """Of clips of one class each: what is trained alone, and what a split that could have all lacks."""
+    trained = [name for name, count in by_split[first][""].items() if count]
+    findings = []
+    if len(trained) == 1:
+        what = f"{first} has clips of {{n}} class alone: there is nothing to tell it from"
+        findings += found(WARNING, "labels", what, trained)
+    for split in others:
+        counts = by_split[split][""]
+        if sum(counts.values()) >= len(trained):
+            what = f"classes with clips in {first} and none in {split}: {{n}}"
+            unseen = [name for name in trained if not counts.get(name, 0)]
+            findings += found(WARNING, "labels", what, unseen)
     return findings
 
 

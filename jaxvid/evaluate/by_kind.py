@@ -1,6 +1,6 @@
 """Which numbers belong to which kind of training: from the rows of an evaluation to its metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -66,19 +66,23 @@ def check_kind(kind: str, index: DatasetIndex, dataset: str) -> None:
     raise ConfigError(f"dataset {dataset!r} has {how[needed]}")
 
 
-def check_metric(kind: str, metric: str, heads: Sequence[str] = ()) -> None:
-    """Raises UnknownNameError for an eval.metric that an evaluation of this kind does not give."""
+def check_metric(kind: str, metric: str, index: DatasetIndex) -> None:
+    """Raises UnknownNameError for an eval.metric that an evaluation of this kind does not give of these
+    classes."""
+    two, more = index.num_classes == 2, index.num_classes > 5
+    of_classes = {"top5": more, "roc_auc": two, "average_precision": two}
     known = {
-        "classify": _CLASSIFY,
+        "classify": [name for name in _CLASSIFY if of_classes.get(name, True)],
         "multilabel": ("mAP", "GAP", "hit1", "loss"),
         "multihead": (
             *("action_top1", "action_top5", "loss"),
-            *(f"{head}_{name}" for head in heads for name in _OF_HEAD),
+            *(f"{head}_{name}" for head in index.heads for name in _OF_HEAD),
         ),
         "masked": ("loss",),
     }[kind]
     if metric not in known:
-        raise unknown(f"eval.metric of a {kind} training", metric, known)
+        what = f"eval.metric of a {kind} training with {index.num_classes} classes"
+        raise unknown(what, metric, known)
 
 
 _OF_HEAD = ("top1", "top5", "mean_class_accuracy", "loss")

@@ -1,5 +1,7 @@
 """The folder of a run: self-contained, readable without the code, refused to another recipe."""
 
+import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -40,7 +42,9 @@ _MAY_CHANGE = (
     "data.workers",
     "data.prefetch_batches",
     "data.deadline_seconds",
+    "data.on_error",
     "data.max_skipped_share",
+    "data.val_split",
     "mesh.*",
     "eval.*",
     "checkpoint.*",
@@ -60,25 +64,57 @@ _PACKAGES = (
 )
 
 
-def open_for_training(workdir: Place, config: dict, difference: Callable) -> None:
-    """Makes the folder, or checks that it belongs to this recipe; writes config.json, environment.json.
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a workdir says of its run: config.json, classes.json {"0": name, …}, and task.json, what a
+    prediction has to know besides. kind: "classify", "multilabel", "multihead", "masked"; heads: {head:
+    its number of classes}, the classes of classes.json in a row; feature_size: the numbers of a row
+    of features, 0 where videos were seen."""
+
+    config: dict
+    class_names: Sequence[str]
+    kind: str = "classify"
+    heads: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    feature_size: int = 0
+
+    def write(self, workdir: Place) -> None:
+        """With environment.json. Raises ConfigError when the folder cannot be written."""
+        names = {str(i): name for i, name in enumerate(self.class_names)}
+        task = {"kind": self.kind, "heads": dict(self.heads), "feature_size": self.feature_size}
+        try:
+            with storage_errors(workdir):
+                write_json(workdir / "config.json", self.config)
+                write_json(workdir / "environment.json", environment())
+                write_json(workdir / "classes.json", names)
+                write_json(workdir / "task.json", task)
+        except OSError as error:
+            raise ConfigError(
+                f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
+            ) from error
+
+
+def open_for_training(workdir: Place, described: Description, difference: Callable) -> None:
+    """Checks that a run that is there is this one, or writes what a new one is.
 
     `difference(old, new)` lists changed fields. A run that never came to a checkpoint has nothing to
-    lose and may be another. Raises CheckpointError with the difference, ConfigError when the folder
+    lose and may be another. What a run that goes on says of itself is written once it does: a refused
+    start leaves it as it was. Raises CheckpointError with the difference, ConfigError when the folder
     cannot be written.
     """
-    path = workdir / "config.json"
     try:
         with storage_errors(workdir):
-            begun = path.exists() and any((workdir / "checkpoints").glob("[0-9]*"))
-        if begun:
-            refuse_another_recipe(workdir, config, difference)
-        write_json(path, config)
-        write_json(workdir / "environment.json", environment())
+            begun = (workdir / "config.json").exists() and any(
+                (workdir / "checkpoints").glob("[0-9]*")
+            )
     except OSError as error:
         raise ConfigError(
-            f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
+            f"--workdir {workdir} cannot be read ({_reason(error)}); choose a folder of yours"
         ) from error
+    if not begun:
+        described.write(workdir)
+        return
+    refuse_another_recipe(workdir, described.config, difference)
+    refuse_other_classes(workdir, described.class_names)
 
 
 def _reason(error: OSError) -> str:
@@ -107,19 +143,19 @@ def _may_change(field: str) -> bool:
     return any(field == f or (f.endswith("*") and field.startswith(f[:-1])) for f in _MAY_CHANGE)
 
 
-def write_classes(workdir: Place, class_names: Sequence[str]) -> None:
-    """classes.json: {"0": name, …}"""
-    write_json(workdir / "classes.json", {str(i): name for i, name in enumerate(class_names)})
-
-
-def write_task(workdir: Place, kind: str, heads: Mapping[str, int], feature_size: int) -> None:
-    """task.json: what a prediction has to know beside the classes and the config. kind: "classify",
-    "multilabel", "multihead", "masked"; heads: {head: its number of classes}, the classes of
-    classes.json in a row; feature_size: the numbers of a row of features, 0 where videos were
-    seen."""
-    write_json(
-        workdir / "task.json", {"kind": kind, "heads": dict(heads), "feature_size": feature_size}
-    )
+def refuse_other_classes(workdir: Place, class_names: Sequence[str]) -> None:
+    """Raises CheckpointError when the run's classes have other names, or another order, than these."""
+    path = workdir / "classes.json"
+    known = [*json.loads(path.read_text()).values()] if path.exists() else [*class_names]
+    apart = [i for i, (a, b) in enumerate(itertools.zip_longest(known, class_names)) if a != b]
+    if apart:
+        first = apart[0]
+        theirs, ours = (names[first : first + 1] or ["none"] for names in (known, [*class_names]))
+        raise CheckpointError(
+            f"{workdir} is a run of {len(known)} classes and the data have {len(class_names)}; the first "
+            f"that differs is class {first}: {theirs[0]!r} there, {ours[0]!r} here. Give the data the "
+            "names of the run's classes, in its classes.json, or start in another --workdir"
+        )
 
 
 def environment() -> dict:

@@ -223,7 +223,8 @@ def test_an_export_of_two_heads(tmp_path, capsys):
     [
         (["--top-k", "0"], "0 is below 1"),
         (["--box", "0.5,0,0.2,1"], "0.5,0,0.2,1 is no part of the picture: expected shares"),
-        (["--box", "1,2"], "argument --box: invalid"),
+        (["--box", "1,2"], "1,2 is no part of the picture: expected shares"),
+        (["--deadline-seconds", "0"], "0 is not above 0"),
         (["--threshold", "50"], "50 is no probability: expected 0 to 1"),
     ],
 )

@@ -125,6 +125,18 @@ def test_classes_without_clips():
     assert untrained.examples == ("jump",) and untrained.level == "warning"
 
 
+def test_one_class_alone_and_a_class_that_is_never_evaluated():
+    (alone,) = found(splits([record("a.mp4", 0), record("b.mp4", 0)], class_names=("run",)))
+    assert alone.message.startswith("train has clips of 1 class alone") and alone.examples == (
+        "run",
+    )
+    val = [record(f"v{i}.mp4", i % 2) for i in range(3)]
+    (unseen,) = found(splits(FULL, val))
+    assert unseen.message == "classes with clips in train and none in val: 1"
+    assert unseen.examples == (CLASSES[2],) and unseen.level == "warning"
+    assert found(splits(FULL, val, multilabel=True)) == []
+
+
 def test_labels_that_seem_to_begin_with_another_number():
     (finding,) = found(splits([record("a.mp4", 1), record("b.mp4", 2)]))
     assert "counted from 1 and read as if from 0" in finding.message

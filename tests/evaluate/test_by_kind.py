@@ -153,12 +153,20 @@ def test_the_objective_has_to_fit_the_labels():
 
 
 def test_a_metric_that_no_evaluation_gives_is_named_before_training():
-    by_kind.check_metric("multihead", "verb_top1", ("verb", "noun"))
-    by_kind.check_metric("classify", "mean_class_accuracy")
+    several, two = index([(0,)]), index([(0,)], names=("a", "b"))
+    six = index([(0,)], names="abcdef")
+    by_kind.check_metric("multihead", "verb_top1", heads_case()[0])
+    by_kind.check_metric("classify", "mean_class_accuracy", several)
+    by_kind.check_metric("classify", "roc_auc", two)
+    by_kind.check_metric("classify", "top5", six)
     with pytest.raises(
-        UnknownNameError, match="eval.metric of a multilabel training 'map'.*Known: GAP.*mAP"
+        UnknownNameError,
+        match="eval.metric of a multilabel training with 3 classes 'map'.*GAP.*mAP",
     ):
-        by_kind.check_metric("multilabel", "map")
+        by_kind.check_metric("multilabel", "map", several)
+    for metric, classes in (("roc_auc", several), ("average_precision", six), ("top5", two)):
+        with pytest.raises(UnknownNameError, match=f"classes '{metric}'"):
+            by_kind.check_metric("classify", metric, classes)
 
 
 def test_whether_any_clip_has_a_label_of_every_head():

@@ -11,31 +11,38 @@ from jaxvid.train import workdir as folder
 CONFIG = {"run": {"seed": 0, "steps": 5}, "optim": {"learning_rate": 0.1}, "eval": {"clips": 1}}
 
 
+CLASSES = ("NonFight", "Fight")
+
+
 def changed(section, field, value):
     return {**CONFIG, section: {**CONFIG[section], field: value}}
 
 
+def open_(workdir, config=CONFIG, classes=CLASSES, **task):
+    folder.open_for_training(workdir, folder.Description(config, classes, **task), difference)
+
+
 def test_a_new_workdir_gets_config_and_environment(tmp_path):
-    folder.open_for_training(tmp_path / "run", CONFIG, difference)
+    open_(tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == CONFIG
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["packages"]["jax"] and environment["devices"]
 
 
 def test_run_length_and_evaluation_may_change_the_recipe_may_not(tmp_path):
-    folder.open_for_training(tmp_path, CONFIG, difference)
-    folder.open_for_training(tmp_path, changed("optim", "learning_rate", 0.3), difference)
-    folder.open_for_training(tmp_path, CONFIG, difference)
+    open_(tmp_path)
+    open_(tmp_path, changed("optim", "learning_rate", 0.3))
+    open_(tmp_path)
     (tmp_path / "checkpoints" / "3").mkdir(parents=True)
-    folder.open_for_training(tmp_path, changed("run", "steps", 9), difference)
-    folder.open_for_training(tmp_path, changed("eval", "clips", 5), difference)
+    open_(tmp_path, changed("run", "steps", 9))
+    open_(tmp_path, changed("eval", "clips", 5))
     for where in ("root", "store"):  # the same clips from another place
-        folder.open_for_training(tmp_path, CONFIG | {"data": {where: "there"}}, difference)
+        open_(tmp_path, CONFIG | {"data": {where: "there"}})
     with pytest.raises(CheckpointError, match="belongs to a run with another recipe") as error:
-        folder.open_for_training(tmp_path, changed("optim", "learning_rate", 0.2), difference)
+        open_(tmp_path, changed("optim", "learning_rate", 0.2))
     assert "optim.learning_rate: 0.1 -> 0.2" in str(error.value)
     with pytest.raises(CheckpointError, match="run.seed: 0 -> 1"):
-        folder.open_for_training(tmp_path, changed("run", "seed", 1), difference)
+        open_(tmp_path, changed("run", "seed", 1))
 
 
 def test_a_folder_without_config_is_no_workdir(tmp_path):
@@ -46,16 +53,28 @@ def test_a_folder_without_config_is_no_workdir(tmp_path):
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
-        folder.open_for_training(tmp_path / "file" / "run", CONFIG, difference)
+        open_(tmp_path / "file" / "run")
 
 
-def test_classes(tmp_path):
-    folder.write_classes(tmp_path, ("NonFight", "Fight"))
+def test_classes_of_another_name_or_order_are_refused_and_nothing_is_written(tmp_path):
+    open_(tmp_path)
     assert json.loads((tmp_path / "classes.json").read_text()) == {"0": "NonFight", "1": "Fight"}
+    folder.refuse_other_classes(tmp_path, CLASSES)
+    folder.refuse_other_classes(tmp_path / "elsewhere", CLASSES)  # a run that said nothing of them
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    before = {p: p.read_bytes() for p in tmp_path.glob("*.json")}
+    with pytest.raises(CheckpointError, match="class 0: 'NonFight' there, 'Fight' here"):
+        open_(tmp_path, changed("run", "steps", 9), CLASSES[::-1])
+    with pytest.raises(
+        CheckpointError, match="2 classes and the data have 3; .* class 2: 'none' th"
+    ):
+        folder.refuse_other_classes(tmp_path, (*CLASSES, "Dance"))
+    open_(tmp_path, changed("run", "steps", 9))  # may go on; it is written when it does
+    assert {p: p.read_bytes() for p in tmp_path.glob("*.json")} == before
 
 
 def test_what_a_prediction_has_to_know(tmp_path):
-    folder.write_task(tmp_path, "multihead", {"verb": 2, "noun": 3}, 0)
+    open_(tmp_path, kind="multihead", heads={"verb": 2, "noun": 3})
     told = json.loads((tmp_path / "task.json").read_text())
     assert told == {"kind": "multihead", "heads": {"verb": 2, "noun": 3}, "feature_size": 0}
     assert list(told["heads"]) == ["verb", "noun"]  # in the order of the classes
@@ -107,5 +126,5 @@ def test_a_bucket_that_cannot_be_reached(tmp_path, monkeypatch):
         def exists(self):
             raise RuntimeError("no credentials\nand a long story")
 
-    with pytest.raises(ConfigError, match=r"cannot be written \(.*RuntimeError: no credentials\);"):
-        folder.open_for_training(Unreachable(tmp_path / "run"), CONFIG, difference)
+    with pytest.raises(ConfigError, match=r"cannot be read \(.*RuntimeError: no credentials\);"):
+        open_(Unreachable(tmp_path / "run"))

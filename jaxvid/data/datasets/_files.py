@@ -52,6 +52,11 @@ def subfolders(folder: Path) -> list[Path]:
     return [Path(e.path) for e in entries(folder) if e.is_dir()]
 
 
+def video_files(folder: Path) -> list[Path]:
+    """The video files in a folder itself, hidden ones left out, in natural order."""
+    return [Path(e.path) for e in entries(folder) if extension(e.name) in VIDEO_EXTENSIONS]
+
+
 def clip_records(folder: Path, *, base: Path, label: int) -> list[VideoRecord]:
     """The clips of one class folder as records with this label, ids relative to `base`.
 
@@ -78,7 +83,9 @@ def clip_records(folder: Path, *, base: Path, label: int) -> list[VideoRecord]:
             imageless[0].name,
         )
     if others:
-        _log.info("%s: %d files that are no videos passed over", folder, len(others))
+        _log.info(
+            "%s: files that are no videos passed over: %s", folder, some([p.name for p in others])
+        )
     return [VideoRecord(str(c), c.relative_to(base).as_posix(), (label,)) for c in clips]
 
 
