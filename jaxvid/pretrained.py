@@ -314,6 +314,12 @@ def _info(
     asked = getattr(model, "num_frames", None) or clip[0]
     if asked != checkpoint.clip[0]:  # of images and now of clips, or with tables for other frames
         told["num_frames"] = asked
+    clip = (asked, *clip[1:])
+    side = getattr(model, "image_size", None) or clip[1]
+    if side != clip[1] and told.get("size"):  # with tables for another size
+        told["short_side"] = round(told.get("short_side", told["size"]) * side / told["size"])
+        told["size"] = side
+        clip = (asked, side, side, *clip[3:])
     return {
         **checkpoint.info,
         "preprocessing": told,

@@ -46,7 +46,7 @@ def save_pretrained(
         log.warning("%s: written under jaxvid's own keys, for jaxvid alone: %s", path, error)
         named = source.NATIVE
         made, description = _written(model, variables, info, named)
-    config = writing.hf_config(made, named, info.get("class_names"), info.get("task"))
+    config = writing.hf_config(made, named, info)
     export_folder.write(path, description, made.state, config, _tokenizer(model, info))
     return named
 

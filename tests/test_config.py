@@ -74,6 +74,17 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
             "c.eval.precise_bn_batches = 3",
             "model 'videomae' has no batch normalisation: set it to 0",
         ),
+        ("c.optim.frozen = (1,)", "optim.frozen: 1 is no regular expression, expected a string"),
+        ("c.optim.rate_factors = ('head', 10)", "optim.rate_factors has 'head', expected pairs"),
+        ("c.optim.ema_decay = 1.0", "optim.ema_decay is 1.0, expected 0 or more and less than 1"),
+        ("c.eval.early_stop_patience = -1", "eval.early_stop_patience is -1, expected 0 to"),
+        ("c.run.seed = 2**40", "run.seed is 1099511627776, expected 0 to 4294967295"),
+        (
+            "c.eval.metric = 'loss'",
+            "eval.metric='loss' is better when smaller: set eval.mode='min'",
+        ),
+        ("c.eval.mode = 'min'", "is better when larger: set eval.mode='max', not 'min'"),
+        ("c.model.name = 'os.path'", "model.name='os.path': posixpath has no VARIANTS"),
         ("c.data.flow = 'tv1'", "unknown data.flow 'tv1'. Did you mean 'tvl1'"),
         ("c.data.flow = 'dis'", "data.flow='dis', and model 'videomae' sees no flow"),
         (

@@ -199,6 +199,24 @@ def test_another_recipe_in_the_same_workdir_is_refused(finished, data, environme
     assert "optim.learning_rate: 0.001 -> 0.5" in done.stderr
 
 
+def test_data_of_other_classes_are_not_evaluated(finished, data, environment, tmp_path):
+    """Sorted, these names stand in the other order."""
+    names = {"Fight": "b", "NonFight": "a"}
+    for split in ("train", "val"):
+        for name, other in names.items():
+            (tmp_path / split).mkdir(exist_ok=True)
+            (tmp_path / split / other).symlink_to(data / split / name)
+    words = ("--config.data.dataset=folder", f"--config.data.root={tmp_path}")
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    told = json.loads((workdir / "config.json").read_text())
+    told["data"]["dataset"] = "folder"
+    (workdir / "config.json").write_text(json.dumps(told))
+    done = run(tmp_path, workdir, environment, *words, "--mode", "eval")
+    assert done.returncode == 1
+    assert "2 classes and the data have 2; the first that differs is class 0:" in done.stderr
+
+
 @pytest.mark.slow
 def test_two_processes_of_two_devices_equal_one_of_four(finished, data, environment, tmp_path):
     workdir = tmp_path / "two"

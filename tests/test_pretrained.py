@@ -308,6 +308,16 @@ def test_load_into_fills_given_parameters(exported, scan_layers, shapes_only):
     assert any("FRESH" in line for line in report.lines())
 
 
+def test_tables_for_another_size_are_exported_with_it(tmp_path):
+    model = pretrained.create_model("timesformer", variant="test", num_classes=3)
+    shapes = model_tree.variable_shapes(model, CLIP)
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes)
+    saving.save_pretrained(tmp_path / "a", model, variables, INFO)
+    _, _, info = pretrained.from_pretrained(tmp_path / "a", image_size=32)
+    assert info["clip"] == [4, 32, 32, 3]
+    assert (info["preprocessing"]["size"], info["preprocessing"]["short_side"]) == (32, 40)
+
+
 def test_load_into_takes_a_pretraining(own_pretraining):
     model = classifier(pool="token")
     shapes = model_tree.variable_shapes(model, CLIP)

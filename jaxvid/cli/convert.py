@@ -1,6 +1,7 @@
 """convert checkpoints between PyTorch or Hugging Face and jaxvid, both ways"""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         model, variables, info = pretrained.from_pretrained(
-            args.source, arch=args.arch, num_classes=args.num_classes
+            args.source, arch=args.arch, config=args.config, num_classes=args.num_classes
         )
         keys = _write(Path(args.destination), args.to, model, variables, info)
     except (*USER_ERRORS, ValueError, ModuleNotFoundError) as error:
@@ -66,8 +67,24 @@ def _parser() -> argparse.ArgumentParser:
         help="whose keys DST has: one of ARCH below, or 'jaxvid'. Default: Hugging Face's where it "
         "has the model, for .pth the original repository's",
     )
+    p.add_argument(
+        "--config",
+        type=_json_object,
+        metavar="JSON",
+        help="what SRC does not say of itself, in the reference's words, such as '{\"num_heads\": 6}'",
+    )
     p.add_argument("--num-classes", type=int, help="another number: the head will be fresh")
     return p
+
+
+def _json_object(word: str) -> dict:
+    try:
+        value = json.loads(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{word} is no JSON object {{…}}")
+    return value
 
 
 def _write(path: Path, to: str | None, model, variables, info) -> str:

@@ -43,6 +43,8 @@ FIXED = {
     "stage_conv_b_dilation": ((1, 1, 1),) * 4,
     "head_output_size": (1, 1, 1),
     "head_output_with_global_average": True,
+    "activation": "ReLU",
+    "norm": "BatchNorm3d",
 }
 # And the models of create_resnet: time is never strided, space in 1×3×3 convolutions.
 PLAIN_STAGES = {
@@ -79,7 +81,9 @@ class Hub:
     @property
     def all_fixed(self) -> dict[str, Any]:
         """The reference's words -> their only value."""
-        return {**FIXED, "stem_conv_kernel_size": self.stem, **self.fixed}
+        pools = {"stem_pool": "MaxPool3d" if self.stem_pool else None}
+        pools["stage1_pool"] = "MaxPool3d" if self.temporal_pool else None
+        return {**FIXED, **pools, "stem_conv_kernel_size": self.stem, **self.fixed}
 
     @property
     def last(self) -> int:
@@ -147,7 +151,7 @@ def _blocks(number: str, stage: str, hub: Hub) -> tuple[Entry, ...]:
 def kernels_in(config: Any) -> tuple[tuple[int, ...], ...]:
     """stage_conv_a_kernel_size -> temporal_kernels: (3, 1, 1) -> (3,), [(3, 1, 1), (1, 1, 1)] ->
     (3, 1). Raises ConversionError for kernels that are not of time alone."""
-    stages = tuple((k,) if isinstance(k[0], int) else k for k in _tuples(config))
+    stages = tuple((k,) if isinstance(k[0], int) else k for k in plain(config))
     if any(kernel[1:] != (1, 1) for kernels in stages for kernel in kernels):
         raise ConversionError(
             f"stage_conv_a_kernel_size={config!r}: the model has kernels (t, 1, 1) there only"
@@ -160,13 +164,32 @@ def kernels_out(temporal_kernels: Any) -> tuple:
     return tuple(tuple((frames, 1, 1) for frames in stage) for stage in temporal_kernels)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+def plain(value: Any) -> Any:
+    """Tuples for lists, and names for classes such as torch.nn.ReLU, so that values can be compared."""
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value.__name__ if isinstance(value, type) else value
+
+
+def square_strides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With stage_spatial_stride for create_resnet's words of height and of width, which must be equal:
+    else ConversionError."""
+    words = ("stage_spatial_h_stride", "stage_spatial_w_stride")
+    rest = {name: value for name, value in config.items() if name not in words}
+    if len(rest) == len(config):
+        return rest
+    height, width = (config.get(word, DEFAULTS["stage_spatial_stride"]) for word in words)
+    if height != width or rest.get("stage_spatial_stride", height) != height:
+        raise ConversionError(
+            f"{words[0]}={height!r}, {words[1]}={width!r}: the model has equal strides only"
+        )
+    return {**rest, "stage_spatial_stride": height}
 
 
 def _complete(arch: str, hub: Hub, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with what is not said, when the model can be it. Raises ConversionError."""
-    config = {**DEFAULTS, **hub.defaults, **{name: _tuples(x) for name, x in config.items()}}
+    config = square_strides({name: plain(x) for name, x in config.items()})
+    config = {**DEFAULTS, **hub.defaults, **config}
     fixed = hub.all_fixed
     wrong = [name for name, form in fixed.items() if config.get(name, form) != form]
     if wrong:
@@ -212,7 +235,7 @@ def _preprocessing(arch: str, hub: Hub, config: Mapping[str, Any]) -> dict[str, 
 
 
 def _config(arch: str, hub: Hub, arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
-    sizes = _tuples(arguments["stage_sizes"])
+    sizes = plain(arguments["stage_sizes"])
     if sizes not in DEPTHS.values():
         raise ConversionError(
             f"{arch} cannot express this model: stage_sizes={sizes}; the reference has only "

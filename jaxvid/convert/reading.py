@@ -1,5 +1,6 @@
 """Any checkpoint jaxvid can read, brought to one form: which model, its arguments, its weights."""
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -131,8 +132,11 @@ def _from_file(path: Path, arch: str | None, config: Mapping | None) -> Checkpoi
             "or one of " + ", ".join(f.arch for f in source.all_sources()) + ", or give the folder "
             "that holds its config.json"
         )
-    arguments = beside.get("args", {})  # of the training script, as argparse has them
-    beside = {**beside, **(arguments if isinstance(arguments, Mapping) else vars(arguments))}
+    arguments = beside.get("args")  # of the training script, as argparse has them
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    if isinstance(arguments, Mapping):
+        beside = {**beside, **arguments}
     return from_state(state, arch, config, where=str(path), beside=beside)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out
+from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out, plain
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -88,18 +88,19 @@ _FIXED = {
     "stage_temporal_strides": ((1,) * 4,) * 2,
     "head_output_size": (1, 1, 1),
     "head_output_with_global_average": True,
+    "stem_pool": ("MaxPool3d",) * 2,
+    "head_pool": "AvgPool3d",
+    "activation": "ReLU",
+    "norm": "BatchNorm3d",
+    "fusion_builder": None,
 }
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _complete(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """The config with what is not said, when the model can be it. Raises ConversionError."""
     depth, kernel = _HUB[arch]
     hub = {"model_depth": depth, "slowfast_fusion_conv_kernel_size": (kernel, 1, 1)}
-    config = {**_DEFAULTS, **hub, **{name: _tuples(value) for name, value in config.items()}}
+    config = {**_DEFAULTS, **hub, **{name: plain(value) for name, value in config.items()}}
     ratio = config["slowfast_channel_reduction_ratio"]
     ratio = config["slowfast_channel_reduction_ratio"] = (
         (ratio,) if isinstance(ratio, int) else ratio
@@ -156,14 +157,14 @@ def _clip(config: Mapping[str, Any], arch: str) -> Clip:
 
 
 def _config(arch: str, arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
-    sizes = _tuples(arguments["stage_sizes"])
+    sizes = plain(arguments["stage_sizes"])
     if sizes not in _DEPTHS.values():
         raise ConversionError(
             f"{arch} cannot express this model: stage_sizes={sizes}; the reference has only "
             f"{', '.join(map(str, _DEPTHS.values()))}"
         )
     width, ratio, alpha = (arguments[n] for n in ("width", "channel_reduction", "alpha"))
-    strides = _tuples(arguments["spatial_strides"])
+    strides = plain(arguments["spatial_strides"])
     frames, side = clip[0], math.ceil(clip[1] / (4 * math.prod(strides)))
     windows = ((frames // alpha, side, side), (frames, side, side))
     kernels = (arguments["slow_temporal_kernels"], arguments["fast_temporal_kernels"])

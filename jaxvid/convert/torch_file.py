@@ -41,7 +41,8 @@ _DTYPES = {
 _DTYPE_NAMES = ["float64", "float32", "float16", "bfloat16", "bool"]
 _DTYPE_NAMES += ["int64", "int32", "int16", "int8", "uint8"]
 _SAFE_BUILTINS = (set, frozenset, list, dict, tuple, int, float, bool, complex, slice)
-WRAPPERS = ("model", "module", "state_dict", "model_state_dict", "model_state")
+WRAPPERS = ("model", "module", "state_dict", "model_state_dict", "model_state", "net", "weights")
+WRAPPERS += ("model_ema", "state_dict_ema", "ema_state_dict")  # where nothing else is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,8 @@ _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): collections.defaultdict,
+    ("collections", "Counter"): dict,
+    **{("pathlib", f"{kind}Path"): lambda *parts: "/".join(parts) for kind in ("Posix", "Windows")},
     ("argparse", "Namespace"): argparse.Namespace,
     ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1"),
     ("torch", "Size"): lambda sizes=(): tuple(sizes),

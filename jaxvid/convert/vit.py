@@ -22,7 +22,7 @@ from jaxvid.convert.rules import (
 )
 from jaxvid.convert.shaped_source import ShapedSource
 from jaxvid.convert.source import Clip
-from jaxvid.convert.videomae import count
+from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)
@@ -39,12 +39,16 @@ def _positions(key: str, side: int | None) -> Rule:
 
 
 def _side(config: Mapping[str, Any]) -> int:
-    return config.get("image_size", SIZE) // config.get("patch_size", 16)
+    return _image_size(config) // square(config.get("patch_size", 16), "patch_size")
+
+
+def _image_size(config: Mapping[str, Any]) -> int:
+    return square(config.get("image_size", SIZE), "image_size")
 
 
 def _clip(config: Mapping[str, Any]) -> Clip:
     """One image."""
-    size = config.get("image_size", SIZE)
+    size = _image_size(config)
     return 1, size, size, config.get("num_channels", 3)
 
 
@@ -150,7 +154,7 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "depth": config.get("num_hidden_layers", 12),
         "num_heads": config.get("num_attention_heads", 12),
         "mlp_ratio": config.get("intermediate_size", 3072) / width,
-        "patch_size": config.get("patch_size", 16),
+        "patch_size": square(config.get("patch_size", 16), "patch_size"),
         "channels": config.get("num_channels", 3),
         "qkv_bias": "all" if config.get("qkv_bias", True) else "none",
         "pool": "token",

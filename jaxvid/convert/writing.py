@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert import apply, hf_folder, source
@@ -52,15 +52,11 @@ def to_state(
     return Written(apply.save(variables, entries), arguments, config)
 
 
-def hf_config(
-    written: Written,
-    arch: str,
-    class_names: Sequence[str] | None,
-    task: Mapping[str, Any] | None = None,
-) -> dict[str, Any] | None:
+def hf_config(written: Written, arch: str, info: Mapping[str, Any]) -> dict[str, Any] | None:
     """config.json of a Hugging Face folder; None for what Hugging Face has not.
 
-    Raises ConfigError when there are more or fewer class names than classes.
+    info: of `from_pretrained`, or {}. What the config.json of a checkpoint of the same `arch` said and
+    the model has no field for, such as norm_pix_loss, is said again. Raises ConfigError when there are more or fewer class names than classes.
     """
     found = None if arch == source.NATIVE else source.find(arch).source
     if found is None or found.model_type is None or written.config is None:
@@ -68,15 +64,23 @@ def hf_config(
     config = dict(written.config)
     labels = config.pop("num_labels", None)
     if labels is not None:
-        names = list(class_names or [f"LABEL_{i}" for i in range(labels)])
+        names = list(info.get("class_names") or [f"LABEL_{i}" for i in range(labels)])
         if len(names) != labels:
             raise ConfigError(f"info has {len(names)} class_names, the model {labels} classes")
         config["id2label"] = {str(i): name for i, name in enumerate(names)}
         config["label2id"] = {name: i for i, name in enumerate(names)}
-    if (task or {}).get("kind") == "multilabel":
+    if (info.get("task") or {}).get("kind") == "multilabel":
         config["problem_type"] = hf_folder.SEVERAL_LABELS
     head = {"architectures": [found.architectures[0]], "model_type": found.model_type}
-    return {**head, "torch_dtype": "float32", **config}
+    same = (info.get("source") or {}).get("arch") == arch
+    before = (info.get("config") or {}) if same else {}
+    kept = {name: x for name, x in before.items() if name not in {*config, *head, *_OF_A_FILE}}
+    return {**kept, **head, "torch_dtype": "float32", **config}
+
+
+# Of config.json: what is said of its own weights and classes alone.
+_OF_A_FILE = ("id2label", "label2id", "num_labels", "problem_type", "dtype", "transformers_version")
+_OF_A_FILE += ("_name_or_path", "quantization_config", "auto_map")
 
 
 def _check_expressed(ours: Mapping, theirs: Mapping, arch: str) -> None:

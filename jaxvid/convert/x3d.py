@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.pytorchvideo import PREFIXES
+from jaxvid.convert.pytorchvideo import PREFIXES, plain
 from jaxvid.convert.rules import Entry, batch_norm, conv, leaf, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -95,11 +95,11 @@ _FIXED = {
     "stem_conv_stride": (1, 2, 2),
     "stage_conv_kernel_size": ((3, 3, 3),) * 4,
     "head_output_with_global_average": True,
+    "activation": "ReLU",
+    "inner_act": "Swish",
+    "head_pool_act": "ReLU",
+    "norm": "BatchNorm3d",
 }
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _row(config: Mapping[str, Any], arch: str) -> tuple:
@@ -109,7 +109,7 @@ def _row(config: Mapping[str, Any], arch: str) -> tuple:
 
 def _complete(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """The config with what the hub's function passes and create_x3d's defaults. Raises."""
-    config = {name: _tuples(value) for name, value in config.items()}
+    config = {name: plain(value) for name, value in config.items()}
     wrong = [name for name, form in _FIXED.items() if config.get(name, form) != form]
     if wrong:
         raise ConversionError(

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from jaxvid import cli
@@ -40,6 +41,41 @@ def told(capsys, *names):
 def test_train_is_main(capsys):
     assert cli.main(["train", "--config", "no_such.py"]) == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_what_a_verb_does_not_catch_is_one_line(capsys):
+    assert cli.main(["models", "x3dd"]) == 2
+    assert "error: unknown model 'x3dd'. Did you mean 'x3d'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["verb", "main"])
+def test_an_interrupt_is_one_word_and_130(monkeypatch, capsys, program, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    if program == "verb":
+        monkeypatch.setattr(models, "run", interrupted)
+        assert cli.main(["models"]) == 130
+    else:
+        monkeypatch.setattr("jaxvid.main.evaluate", interrupted)
+        words = ["--config", "configs/videomae_rwf.py:test", "--mode", "eval"]
+        assert main([*words, "--workdir", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.strip().splitlines()[-1] == "interrupted"
+
+
+def test_fields_of_a_model_that_do_not_fit_together(capsys, tmp_path, write_video):
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True)
+            write_video(folder / "v.mp4", np.zeros((4, 32, 32, 3)))
+    words = ["--config", "configs/quickstart.py", "--config.data.dataset=folder"]
+    words += [f"--config.data.root={tmp_path / 'set'}", "--workdir", str(tmp_path / "w")]
+    assert main([*words, "--config.model.overrides.num_heads=5"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot be built with model.overrides" in err and "not a multiple of num_heads=5" in err
+    assert main([*words, "--config.objective.name=mae"]) == 1
+    assert "masks patches, and model 'videomae' predicts none" in capsys.readouterr().err
 
 
 def test_overrides_may_stand_in_two_words():

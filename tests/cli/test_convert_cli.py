@@ -1,5 +1,7 @@
 """`jaxvid convert`, by its function: what it writes, prints and returns."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -60,6 +62,16 @@ def test_folder_to_the_original_repositorys_file_and_back(export, tmp_path):
     config = {"embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8}
     config |= {"num_classes": 2, "all_frames": 4, "img_size": 16}
     same_weights(path, variables, arch="videomae/finetune", config=config)
+    words = [str(path), str(tmp_path / "again"), "--arch", "videomae/finetune", "--config"]
+    assert convert.run([*words, json.dumps(config)]) == 0
+    same_weights(tmp_path / "again", variables)
+
+
+@pytest.mark.parametrize("word", ["{", "[1]"])
+def test_a_config_that_is_no_json_object(word, capsys):
+    with pytest.raises(SystemExit):
+        convert.run(["a.pth", "b", "--config", word])
+    assert f"{word} is no JSON" in capsys.readouterr().err
 
 
 @pytest.mark.torch

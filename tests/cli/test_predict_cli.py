@@ -105,6 +105,20 @@ def test_a_bad_file_is_reported_and_the_rest_done(folder, tmp_path, capsys, as_j
         ]
 
 
+def test_a_folder_of_videos_is_its_videos(folder, tmp_path, capsys):
+    for name in ("b10.mp4", "b2.mp4"):
+        (tmp_path / name).write_bytes(Path(FILES[0]).read_bytes())
+    (tmp_path / "cover.jpg").write_bytes(b"no frame of either")
+    assert predict.run([str(tmp_path), "--checkpoint", folder, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [Path(one["path"]).name for one in told] == ["b2.mp4", "b10.mp4"]
+
+
+def test_flow_for_a_model_that_sees_none(folder, capsys):
+    assert predict.run([FILES[0], "--checkpoint", folder, "--flow", "dis"]) == 2
+    assert "sees no optical flow: leave --flow dis away" in capsys.readouterr().err
+
+
 def test_the_first_bad_file_ends_it_where_asked(folder, tmp_path, capsys):
     asked = [FILES[0], str(tmp_path / "absent.mp4"), FILES[2]]
     options = ["--on-error", "raise", "--batch-size", "1"]

@@ -1,9 +1,11 @@
 """Slow's table against PyTorchVideo's published checkpoint."""
 
+import pytest
 import resnet_tables
 
 import jaxvid
 from jaxvid.convert import source
+from jaxvid.core.errors import ConversionError
 
 ARCH = "pytorchvideo/slow_r50"
 
@@ -33,6 +35,31 @@ def test_a_head_without_a_window():
     model = small(head_pool=None)
     resnet_tables.check_there_and_back(model, ARCH, config)
     assert source.find(ARCH).source.clip(config) == (8, 224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    "arch, words",
+    [
+        (ARCH, {"activation": "SiLU"}),
+        (ARCH, {"stem_pool": None}),
+        (ARCH, {"stage1_pool": "MaxPool3d"}),
+        (ARCH, {"stage_spatial_h_stride": (1, 2, 2, 1)}),
+        ("pytorchvideo/csn_r101", {"stem_pool": None}),
+        ("pytorchvideo/slowfast_r50", {"stem_pool": [None, None]}),
+        ("pytorchvideo/x3d_m", {"inner_act": "ReLU"}),
+        ("pytorchvideo/x3d_m", {"head_pool_act": None}),
+    ],
+)
+def test_layers_that_the_model_does_not_have_are_refused(arch, words):
+    with pytest.raises(ConversionError, match=next(iter(words))):
+        source.find(arch).source.arguments(words)
+
+
+def test_strides_said_for_height_and_width():
+    both = {"stage_spatial_h_stride": [1, 1, 2, 2], "stage_spatial_w_stride": [1, 1, 2, 2]}
+    relu = type("ReLU", (), {})  # torch's, as a class
+    arguments = source.find(ARCH).source.arguments({**both, "activation": relu})
+    assert arguments["spatial_strides"] == (1, 1, 2, 2)
 
 
 def test_the_other_clip_length():

@@ -76,6 +76,14 @@ def test_files_of_timm_need_no_config():
         found.guess({"patch_embed.proj.weight": (100, 3, 16, 16)}, {})
 
 
+def test_sizes_may_be_pairs():
+    found = source.find("hf/vit").source
+    pair = {"image_size": [32, 32], "patch_size": [8, 8]}
+    assert found.clip(pair) == (1, 32, 32, 3) and found.arguments(pair)["patch_size"] == 8
+    with pytest.raises(ConversionError, match="image_size .32, 48.: the model has squares only"):
+        found.clip({"image_size": [32, 48]})
+
+
 def test_a_table_of_positions_is_resized():
     model = small()
     variables = random_variables(model)

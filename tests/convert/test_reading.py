@@ -102,6 +102,18 @@ def test_the_training_arguments_beside_the_weights_complete_the_config(
     assert checkpoint.arguments["depth"] == 2 and checkpoint.arguments["num_classes"] == 2
 
 
+@pytest.mark.parametrize("arguments", [None, "--lr 1", ["--lr", "1"]])
+def test_arguments_in_other_forms_say_nothing(monkeypatch, tmp_path, states, arguments):
+    beside = {"args": arguments}
+    monkeypatch.setattr(weights_file, "read", lambda path: (states["videomae/finetune"], beside))
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="num_heads"):
+        reading.from_path(path, "videomae/finetune")
+    told = reading.from_path(path, "videomae/finetune", {"num_heads": 2, "embed_dim": 32})
+    assert told.arguments["num_heads"] == 2
+
+
 def test_a_hugging_face_state_dict_needs_its_config(states):
     with pytest.raises(ConfigError, match="hf/videomae needs config=…"):
         reading.from_state(states["hf/videomae"], "hf/videomae")

@@ -1,5 +1,7 @@
 """The committed files were written by torch 2.13 (see `content`), so that reading needs no torch."""
 
+import collections
+import pathlib
 import pickle
 import zipfile
 from pathlib import Path
@@ -155,6 +157,17 @@ def test_weights_are_found_under_the_usual_names():
         torch_file.state_dict({"epoch": 3, "net": 5}, "x.pth")
     with pytest.raises(ConversionError, match="there is: list"):
         torch_file.state_dict([1, 2])
+
+
+def test_harmless_things_beside_the_weights(tmp_path):
+    beside = {"args": {"out": pathlib.PurePosixPath("a/b")}, "seen": collections.Counter("aab")}
+    with open(tmp_path / "a.pkl", "wb") as file:
+        pickle.dump({"x": pathlib.PosixPath("a/b"), "seen": beside["seen"]}, file, protocol=2)
+    with open(tmp_path / "a.pkl", "rb") as file:
+        read = torch_file._Unpickler(file).load()
+    assert read == {"x": "a/b", "seen": {"a": 2, "b": 1}}
+    for name in ("net", "weights", "model_ema"):
+        assert torch_file.state_dict({name: {"a": np.ones(2)}, "epoch": 3})[0].keys() == {"a"}
 
 
 def test_weights_saved_as_numpy_arrays_are_read(tmp_path):

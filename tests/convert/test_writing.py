@@ -23,25 +23,34 @@ def written(model, arch):
 def test_jaxvids_own_keys_are_the_paths():
     made = written(tiny(), "jaxvid")
     assert "encoder/block_0/norm1/scale" in made.state and made.config is None
-    assert writing.hf_config(made, "jaxvid", None) is None
+    assert writing.hf_config(made, "jaxvid", {}) is None
 
 
 def test_the_config_of_hugging_face_has_the_class_names():
     made = written(tiny(), "hf/videomae")
-    config = writing.hf_config(made, "hf/videomae", ["walk", "fight"])
+    config = writing.hf_config(made, "hf/videomae", {"class_names": ["walk", "fight"]})
     assert config["id2label"] == {"0": "walk", "1": "fight"}
     assert config["label2id"] == {"walk": 0, "fight": 1}
     assert config["architectures"] == ["VideoMAEForVideoClassification"]
     assert config["model_type"] == "videomae" and "num_labels" not in config
-    assert writing.hf_config(made, "hf/videomae", None)["id2label"]["1"] == "LABEL_1"
+    assert writing.hf_config(made, "hf/videomae", {})["id2label"]["1"] == "LABEL_1"
     assert "problem_type" not in config
-    several = writing.hf_config(made, "hf/videomae", None, {"kind": "multilabel"})
+    several = writing.hf_config(made, "hf/videomae", {"task": {"kind": "multilabel"}})
     assert several["problem_type"] == "multi_label_classification"
     with pytest.raises(ConfigError, match="info has 3 class_names, the model 2 classes"):
-        writing.hf_config(made, "hf/videomae", ["a", "b", "c"])
-    assert (
-        writing.hf_config(written(tiny(), "videomae/finetune"), "videomae/finetune", None) is None
-    )
+        writing.hf_config(made, "hf/videomae", {"class_names": ["a", "b", "c"]})
+    assert writing.hf_config(written(tiny(), "videomae/finetune"), "videomae/finetune", {}) is None
+
+
+def test_what_a_checkpoint_said_and_no_field_holds_is_said_again():
+    made = written(tiny(), "hf/videomae")
+    told = {"norm_pix_loss": False, "num_frames": 99, "id2label": {"0": "a"}, "model_type": "x"}
+    info = {"config": told, "source": {"path": "a", "arch": "hf/videomae"}}
+    config = writing.hf_config(made, "hf/videomae", info)
+    assert config["norm_pix_loss"] is False and config["num_frames"] == CLIP[0]
+    assert len(config["id2label"]) == 2 and config["model_type"] == "videomae"
+    info["source"]["arch"] = "videomae/finetune"
+    assert "norm_pix_loss" not in writing.hf_config(made, "hf/videomae", info)
 
 
 def test_another_models_arch_is_refused():
