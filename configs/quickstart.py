@@ -24,7 +24,7 @@ FIELDS = {
     "video_swin": {"width": 96, "num_heads": (3, 6)},
     "xclip": {**_BY_FRAMES, "integration_depth": 3},
 }
-# Models of images see a frame at a time: left and right they tell apart after some 25 epochs.
+# Models of images see a frame at a time: left and right they tell apart late.
 _LONG = {"data.num_frames": 8, "run.epochs": 60.0, "optim.learning_rate": 5e-4}
 SETTINGS = {
     "clip_pooling": _LONG,

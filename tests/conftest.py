@@ -1,5 +1,6 @@
 """Fixtures for every test; jax sees eight CPU devices."""
 
+import gc
 import logging
 import os
 
@@ -10,6 +11,9 @@ os.environ.setdefault("NPROC", "32")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+
+# Tracing leaves millions of objects, and looking through all of them takes a tenth of the time.
+gc.set_threshold(100_000, 50, 50)
 
 from fractions import Fraction
 from pathlib import Path
