@@ -1,5 +1,6 @@
 """The folder of a run: self-contained, readable without the code, refused to another recipe."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -81,16 +82,11 @@ class Description:
         """With environment.json. Raises ConfigError when the folder cannot be written."""
         names = {str(i): name for i, name in enumerate(self.class_names)}
         task = {"kind": self.kind, "heads": dict(self.heads), "feature_size": self.feature_size}
-        try:
-            with storage_errors(workdir):
-                write_json(workdir / "config.json", self.config)
-                write_json(workdir / "environment.json", environment())
-                write_json(workdir / "classes.json", names)
-                write_json(workdir / "task.json", task)
-        except OSError as error:
-            raise ConfigError(
-                f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
-            ) from error
+        with _writing(workdir):
+            write_json(workdir / "config.json", self.config)
+            write_json(workdir / "environment.json", environment())
+            write_json(workdir / "classes.json", names)
+            write_json(workdir / "task.json", task)
 
 
 def open_for_training(workdir: Place, described: Description, difference: Callable) -> None:
@@ -101,20 +97,29 @@ def open_for_training(workdir: Place, described: Description, difference: Callab
     start leaves it as it was. Raises CheckpointError with the difference, ConfigError when the folder
     cannot be written.
     """
-    try:
-        with storage_errors(workdir):
-            begun = (workdir / "config.json").exists() and any(
-                (workdir / "checkpoints").glob("[0-9]*")
-            )
-    except OSError as error:
-        raise ConfigError(
-            f"--workdir {workdir} cannot be read ({_reason(error)}); choose a folder of yours"
-        ) from error
+    path = workdir / "config.json"
+    with _writing(workdir):
+        begun = path.exists() and any((workdir / "checkpoints").glob("[0-9]*"))
     if not begun:
         described.write(workdir)
         return
     refuse_another_recipe(workdir, described.config, difference)
     refuse_other_classes(workdir, described.class_names)
+    with _writing(workdir):
+        write_json(
+            path, json.loads(path.read_text())
+        )  # a folder that cannot be written is said now
+
+
+@contextlib.contextmanager
+def _writing(workdir: Place):
+    try:
+        with storage_errors(workdir):
+            yield
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
+        ) from error
 
 
 def _reason(error: OSError) -> str:

@@ -40,7 +40,7 @@ def check_start(folder, name, fresh, **overrides):
     assert {path.split("/")[0] for path in info["fresh"]} == fresh
     assert got["params"].keys() == {"backbone", *fresh}
     assert any(path.startswith("head/") for path in info["waived"])
-    assert info["class_names"] is None and info["clip"][0] == 16
+    assert info["class_names"] is None and info["clip"][0] == overrides.get("num_frames", 16)
     for part in fresh:
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(got["params"][part]))
     jax.tree.map(np.testing.assert_array_equal, got["batch_stats"], variables()["batch_stats"])

@@ -104,7 +104,8 @@ def test_a_video_in_two_splits(root):
 
 def test_videos_of_a_single_frame():
     held = {"a": RecordFacts(1, (4, 4, 3)), "b": RecordFacts(9, (4, 4, 3))}
-    index = DatasetIndex(tuple(VideoRecord("s", n, (0,)) for n in held), ("run",))
+    records = tuple(VideoRecord("s", n, (i,)) for i, n in enumerate(held))
+    index = DatasetIndex(records, ("run", "jump"))
     facts = {"s": ShardFacts(99, held)}
     (finding,) = record_checking.check({"train": index}, facts, features=False)
     assert finding.kind == "one-frame" and finding.examples == ("s: a",)

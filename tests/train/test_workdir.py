@@ -126,5 +126,5 @@ def test_a_bucket_that_cannot_be_reached(tmp_path, monkeypatch):
         def exists(self):
             raise RuntimeError("no credentials\nand a long story")
 
-    with pytest.raises(ConfigError, match=r"cannot be read \(.*RuntimeError: no credentials\);"):
+    with pytest.raises(ConfigError, match=r"cannot be written \(.*RuntimeError: no credentials\);"):
         open_(Unreachable(tmp_path / "run"))
