@@ -18,7 +18,7 @@ from jaxvid.convert.mvit_common import patch_fields, refuse_others, tuples
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Rule, conv, fused_heads, heads_out, linear, norm
 from jaxvid.convert.source import Clip, Source
-from jaxvid.convert.videomae import count, square
+from jaxvid.convert.videomae import count, layer_norm_eps, square
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)
@@ -108,7 +108,7 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{field: full[name] for name, field in _FIELDS.items()},
         **patch_fields(full["patch_stride"]),
-        "norm_eps": 1e-6,
+        "norm_eps": layer_norm_eps(full),
     }
 
 
@@ -127,6 +127,7 @@ def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
         "patch_stride": (arguments["tubelet_size"], *(arguments["patch_size"],) * 2),
         "patch_padding": tuple(k // 2 for k in arguments["patch_kernel"]),
         "sep_pos_embed": True,
+        "norm_layer": f"LayerNorm(eps={arguments['norm_eps']:g})",
     }
 
 

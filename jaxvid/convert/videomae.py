@@ -194,10 +194,13 @@ def original_block_arguments(
     unsupported = ("use_learnable_pos_emb", "qk_scale", "attn_head_dim")
     if not cosine:
         unsupported = ("cos_attn", *unsupported)
-    if wrong := [name for name in unsupported if config.get(name)]:
+    wrong = [name for name in unsupported if config.get(name)]
+    if "GELU" not in str(config.get("act_layer", "GELU")):  # a class of torch's, or its name
+        wrong.append("act_layer")
+    if wrong:
         raise ConversionError(
             f"{', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only the form "
-            "of the published checkpoints (scaled dot products, fixed sin-cos positions)"
+            "of the published checkpoints (scaled dot products, fixed sin-cos positions, GELU)"
         )
     return {
         "width": width,

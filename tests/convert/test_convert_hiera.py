@@ -134,6 +134,7 @@ def test_tables_of_places_are_resized_at_load():
         ({"sep_pos_embed": False}, "sep_pos_embed=False: the model has only sep_pos_embed=True"),
         ({"dim_mul": 1.5}, "dim_mul=1.5: the model has only dim_mul=2.0"),
         ({"head_mul": 1.0}, "head_mul=1.0"),
+        ({"norm_layer": "BatchNorm"}, "expected 'LayerNorm"),
         ({"mask_unit_size": [1, 4, 4]}, r"mask_unit_size=\(1, 4, 4\): .* only .*=\(1, 8, 8\)"),
         ({"patch_padding": [0, 3, 3]}, r"patch_padding=\(0, 3, 3\)"),
         ({"patch_stride": [2, 4, 2]}, "the patches' stride .* squares only"),
@@ -145,6 +146,12 @@ def test_tables_of_places_are_resized_at_load():
 )
 def test_what_the_model_cannot_be_is_refused(config, message):
     resnet_tables.check_refused(ARCH, config, message)
+
+
+def test_the_norms_epsilon():
+    found = source.find(ARCH).source
+    assert found.arguments({})["norm_eps"] == 1e-6
+    assert found.arguments({"norm_layer": "LayerNorm(eps=1e-3)"})["norm_eps"] == 1e-3
 
 
 def test_rectangles_are_refused():

@@ -149,6 +149,7 @@ def test_the_epsilons_are_those_of_the_reference():
         ),
         ("videomae/pretrain", {"cos_attn": True}, "cos_attn=True"),
         ("videomae/finetune", {"use_learnable_pos_emb": True}, "fixed sin-cos positions"),
+        ("videomae/finetune", {"act_layer": "ReLU"}, "act_layer='ReLU'"),
         ("videomae/finetune", {"norm_layer": "BatchNorm"}, "expected 'LayerNorm"),
         ("videomae/pretrain", {"decoder_num_classes": 768}, "decoder_num_classes 768"),
     ],
