@@ -32,14 +32,12 @@ GPU = jax.default_backend() == "gpu"
 DTYPE = jnp.bfloat16 if GPU else jnp.float32
 
 
-def ours(task, variant, batch, *, remat=False):
+def ours(task, variant, batch, **fields):
     """-> (step, forward, seconds of compiling, bytes by the compiler's plan); step and forward are functions
     without arguments that end when the device has ended."""
     name = "videomae" if task == "finetune" else "videomae_pretrain"
     module = lookup.module("model", name)
-    options = {"dtype": DTYPE, "remat": remat} | (
-        {"num_visible": 160} if task == "pretrain" else {}
-    )
+    options = {"dtype": DTYPE, **fields} | ({"num_visible": 160} if task == "pretrain" else {})
     model = module.build(CLASSES, variant=variant, **options)
     rng = jax.random.key(0)
     video = jax.random.normal(rng, (batch, FRAMES, SIZE, SIZE, 3), DTYPE)
