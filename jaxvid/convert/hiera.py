@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert.layout import Layout, Shape
-from jaxvid.convert.mvit_common import patch_fields, refuse_others, tuples
+from jaxvid.convert.mvit_common import patch_fields
+from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Rule, conv, fused_heads, heads_out, linear, norm
 from jaxvid.convert.source import Clip, Source
@@ -85,7 +86,7 @@ _IN_EVERY_AXIS = ("input_size", "q_stride", "mask_unit_size", "patch_kernel", "p
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the defaults. Raises ConversionError for what the model cannot be."""
-    full = {**_DEFAULTS, **{name: tuples(value) for name, value in config.items()}}
+    full = {**_DEFAULTS, **{name: plain(value) for name, value in config.items()}}
     if wrong := [name for name in _IN_EVERY_AXIS if len(full[name]) != 3]:
         raise ConversionError(
             f"{ARCH}: {', '.join(f'{name}={full[name]!r}' for name in wrong)}: the model is of videos, "

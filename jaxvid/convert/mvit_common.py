@@ -22,11 +22,6 @@ def pool(key: str, norm_key: str, part: str) -> tuple[Entry, ...]:
     return (*conv(key, pool), *norm(norm_key, f"{pool}/norm"))
 
 
-def tuples(value: Any) -> Any:
-    """Lists as tuples, at any depth."""
-    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
-
-
 def plans(arguments: Mapping[str, Any]) -> tuple[BlockPlan, ...]:
     """The blocks of a model with these fields. Raises ConversionError when there is none."""
     told = {name: arguments[name] for name in (*_PLAN, "project_in_attention")}
@@ -34,16 +29,6 @@ def plans(arguments: Mapping[str, Any]) -> tuple[BlockPlan, ...]:
         return block_plans(**told)
     except ValueError as error:
         raise ConversionError(f"the model cannot have these blocks: {error}") from error
-
-
-def refuse_others(arch: str, config: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    """Raises ConversionError unless what the config says is what the model has in one form only."""
-    wrong = [name for name, form in fixed.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{arch}: {', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={fixed[name]!r}' for name in wrong)}"
-        )
 
 
 def published_preprocessing(

@@ -16,9 +16,8 @@ from jaxvid.convert.mvit_common import (
     plans,
     pool,
     published_preprocessing,
-    refuse_others,
-    tuples,
 )
+from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Alias, Entry, Rule, conv, heads_in, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip, Source
@@ -107,7 +106,7 @@ _FIXED = {
 
 
 def _complete(frames: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    config = {name: tuples(value) for name, value in config.items()}
+    config = {name: plain(value) for name, value in config.items()}
     refuse_others("PyTorchVideo's MViT", config, _FIXED)
     return {**_DEFAULTS, "temporal_size": frames, **config}
 

@@ -15,9 +15,8 @@ from jaxvid.convert.mvit_common import (
     plans,
     pool,
     published_preprocessing,
-    refuse_others,
-    tuples,
 )
+from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Entry, Rule, conv, fused_heads, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip, Source
@@ -103,7 +102,7 @@ _FIXED = {
 
 
 def _complete(flags: Mapping[str, bool], config: Mapping[str, Any]) -> dict[str, Any]:
-    config = {name: tuples(value) for name, value in config.items()}
+    config = {name: plain(value) for name, value in config.items()}
     # 0.2 is of the function with the model's name, 0 of the class that takes block_setting.
     drop = {"stochastic_depth_prob": 0.0 if "block_setting" in config else 0.2}
     return {**_DEFAULTS, **PATCH, **flags, **drop, **config}
@@ -150,7 +149,7 @@ def _blocks(settings: Sequence[Mapping[str, Any]], in_attention: bool) -> dict[s
     for i, (row, ours) in enumerate(
         zip(settings, _settings({**found, "project_in_attention": in_attention}), strict=True)
     ):
-        if wrong := [name for name, x in ours.items() if tuples(row[name]) != tuples(x)]:
+        if wrong := [name for name, x in ours.items() if plain(row[name]) != plain(x)]:
             raise ConversionError(
                 f"block_setting[{i}]: {', '.join(f'{n}={row[n]!r}' for n in wrong)}: the model, whose "
                 "stages double heads and width where queries are pooled, would have "

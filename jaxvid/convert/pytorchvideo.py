@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -164,13 +165,6 @@ def kernels_out(temporal_kernels: Any) -> tuple:
     return tuple(tuple((frames, 1, 1) for frames in stage) for stage in temporal_kernels)
 
 
-def plain(value: Any) -> Any:
-    """Tuples for lists, and names for classes such as torch.nn.ReLU, so that values can be compared."""
-    if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
-    return value.__name__ if isinstance(value, type) else value
-
-
 def square_strides(config: Mapping[str, Any]) -> dict[str, Any]:
     """With stage_spatial_stride for create_resnet's words of height and of width, which must be equal:
     else ConversionError."""
@@ -190,13 +184,7 @@ def _complete(arch: str, hub: Hub, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with what is not said, when the model can be it. Raises ConversionError."""
     config = square_strides({name: plain(x) for name, x in config.items()})
     config = {**DEFAULTS, **hub.defaults, **config}
-    fixed = hub.all_fixed
-    wrong = [name for name, form in fixed.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{arch}: {', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={fixed[name]!r}' for name in wrong)}"
-        )
+    refuse_others(arch, config, hub.all_fixed)
     if config["model_depth"] not in DEPTHS:
         raise ConversionError(
             f"{arch}: model_depth={config['model_depth']!r}: the reference has only "

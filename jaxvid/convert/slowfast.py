@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out, plain
+from jaxvid.convert.one_form import plain, refuse_others
+from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -115,12 +116,7 @@ def _complete(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
         "slowfast_fusion_conv_kernel_size": (config["slowfast_fusion_conv_kernel_size"][0], 1, 1),
         "slowfast_fusion_conv_stride": (config["slowfast_fusion_conv_stride"][0], 1, 1),
     }
-    wrong = [name for name, form in required.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{arch}: {', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={required[name]!r}' for name in wrong)}"
-        )
+    refuse_others(arch, config, required)
     if config["model_depth"] not in _DEPTHS:
         raise ConversionError(
             f"{arch}: model_depth={config['model_depth']!r}: the reference has only "

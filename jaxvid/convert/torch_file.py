@@ -17,7 +17,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -128,11 +128,13 @@ def _scalar(kind: _Dtype, raw: bytes | str) -> Any:
 _DAMAGE = (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 _DAMAGE += (struct.error, zipfile.BadZipFile)
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
+_PATHLIB = ("pathlib", "pathlib._local")  # the latter of Python 3.13
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("collections", "defaultdict"): collections.defaultdict,
     ("collections", "Counter"): dict,
-    **{("pathlib", f"{kind}Path"): lambda *parts: "/".join(parts) for kind in ("Posix", "Windows")},
+    **{(m, "PosixPath"): lambda *parts: str(PurePosixPath(*parts)) for m in _PATHLIB},
+    **{(m, "WindowsPath"): lambda *parts: str(PureWindowsPath(*parts)) for m in _PATHLIB},
     ("argparse", "Namespace"): argparse.Namespace,
     ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1"),
     ("torch", "Size"): lambda sizes=(): tuple(sizes),

@@ -56,7 +56,8 @@ def hf_config(written: Written, arch: str, info: Mapping[str, Any]) -> dict[str,
     """config.json of a Hugging Face folder; None for what Hugging Face has not.
 
     info: of `from_pretrained`, or {}. What the config.json of a checkpoint of the same `arch` said and
-    the model has no field for, such as norm_pix_loss, is said again. Raises ConfigError when there are more or fewer class names than classes.
+    the model has no field for, such as norm_pix_loss, is said again. Raises ConfigError when there are
+    more or fewer class names than classes.
     """
     found = None if arch == source.NATIVE else source.find(arch).source
     if found is None or found.model_type is None or written.config is None:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.pytorchvideo import PREFIXES, plain
+from jaxvid.convert.one_form import plain, refuse_others
+from jaxvid.convert.pytorchvideo import PREFIXES
 from jaxvid.convert.rules import Entry, batch_norm, conv, leaf, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -110,12 +111,7 @@ def _row(config: Mapping[str, Any], arch: str) -> tuple:
 def _complete(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
     """The config with what the hub's function passes and create_x3d's defaults. Raises."""
     config = {name: plain(value) for name, value in config.items()}
-    wrong = [name for name, form in _FIXED.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{arch}: {', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={_FIXED[name]!r}' for name in wrong)}"
-        )
+    refuse_others(arch, config, _FIXED)
     frames, size, depth, _, _ = _row(config, arch)
     hub = {"input_clip_length": frames, "input_crop_size": size, "depth_factor": depth}
     return {**_DEFAULTS, **hub, **config}

@@ -77,4 +77,4 @@ class VideoMeta:
         """When a frame is shown; of num_frames: when the last one ends."""
         if not self.frame_seconds:
             return frame / self.fps
-        return (*self.frame_seconds, self.duration_seconds)[frame]
+        return self.duration_seconds if frame == self.num_frames else self.frame_seconds[frame]

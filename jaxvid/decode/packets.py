@@ -25,9 +25,9 @@ class TruncatedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class PacketTable:
-    """num_frames: packets that give a frame to be shown, from the first key frame on. duration: of all of them, in ticks of the
-    stream's time base, or None. exact: whether the timestamps name every frame; then `pts` holds
-    them in the order shown, and `keyframes` the numbers of those that decoding can start from."""
+    """num_frames: packets that give a frame to be shown, from the first key frame on. duration: of all
+    of them, in ticks of the stream's time base, or None. exact: whether the timestamps name every frame;
+    then `pts` holds them in the order shown, and `keyframes` the numbers of those that decoding can start from."""
 
     num_frames: int
     duration: int | None
@@ -46,9 +46,7 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
     states is absent. MP4, AVI and Matroska state something; where others end nobody can say."""
     family = container.format.name.split(",")[0]
     shown, found, ticks, seconds = [], 0, 0, 0.0
-    early = begins = (
-        None  # at the first key frame: how many are shown before it, and when it is shown
-    )
+    early = begins = None  # frames shown before the first key frame's packet, and its time
     for packet in _demuxed(container, container.streams if family == "matroska" else [stream]):
         start, length = packet.dts if packet.pts is None else packet.pts, packet.duration or 0
         if start is not None and packet.time_base is not None:

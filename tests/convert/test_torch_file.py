@@ -160,12 +160,12 @@ def test_weights_are_found_under_the_usual_names():
 
 
 def test_harmless_things_beside_the_weights(tmp_path):
-    beside = {"args": {"out": pathlib.PurePosixPath("a/b")}, "seen": collections.Counter("aab")}
+    beside = {"out": pathlib.PosixPath("/a/b"), "seen": collections.Counter("aab")}
     with open(tmp_path / "a.pkl", "wb") as file:
-        pickle.dump({"x": pathlib.PosixPath("a/b"), "seen": beside["seen"]}, file, protocol=2)
+        pickle.dump(beside, file, protocol=2)
     with open(tmp_path / "a.pkl", "rb") as file:
         read = torch_file._Unpickler(file).load()
-    assert read == {"x": "a/b", "seen": {"a": 2, "b": 1}}
+    assert read == {"out": "/a/b", "seen": {"a": 2, "b": 1}}
     for name in ("net", "weights", "model_ema"):
         assert torch_file.state_dict({name: {"a": np.ones(2)}, "epoch": 3})[0].keys() == {"a"}
 

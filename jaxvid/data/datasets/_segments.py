@@ -100,9 +100,7 @@ def _segment(where: str, annotation: object) -> tuple[str, float, float]:
             f'{where}: expected {{"label": NAME, "segment": [start, end]}}, got {annotation!r}'
         )
     start, end = (_videos.seconds(time, where) for time in times)
-    if (
-        start != end
-    ):  # the publisher's file of ActivityNet has some of no length; _cut leaves them out
+    if start != end:  # ActivityNet's own file has some of no length, which _cut leaves out
         _videos.segment(*times, where)
     return label.strip(), start, end
 
