@@ -146,6 +146,8 @@ def task(
         zeros = {k: jnp.zeros(v.shape, v.dtype) for k, v in inputs.items()}
         return model.init({"params": rng, "dropout": rng}, zeros, train=False)
 
+    _check_fields(c, init)
+
     def apply(variables, inputs, rng):
         outputs, changed = model.apply(
             variables, inputs, train=True, rngs={"dropout": rng}, mutable=["batch_stats"]
@@ -203,6 +205,18 @@ def compute_dtype(c: ConfigDict):
     if c.model.dtype == "auto":
         return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
     return jnp.dtype(c.model.dtype)
+
+
+def _check_fields(c: ConfigDict, init: Callable) -> None:
+    """Raises ConfigError where the model's fields do not fit together, which it says itself."""
+    try:
+        jax.eval_shape(init, jax.eval_shape(jax.random.key, 0))  # touches no device
+    except (ValueError, ZeroDivisionError) as error:
+        fields = ", ".join(f"{k}={v!r}" for k, v in c.model.overrides.items())
+        raise ConfigError(
+            f"model {c.model.name!r}, variant {c.model.variant!r}, cannot be built"
+            f"{' with model.overrides ' + fields if fields else ''}: {error}"
+        ) from error
 
 
 def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:

@@ -54,22 +54,9 @@ def make_setting(c: ConfigDict) -> Setting:
             f"classes: {train_index.class_names} and {val_index.class_names}"
         )
     task = build.task_of(c, train_index)
-    _check_fields(c, task)
     by_kind.check_kind(task.kind, train_index, c.data.dataset)
     by_kind.check_metric(task.kind, c.eval.metric, train_index)
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
-
-
-def _check_fields(c: ConfigDict, task: build.Task) -> None:
-    """Raises ConfigError where the model's fields do not fit together, which it says itself."""
-    try:
-        jax.eval_shape(task.init, jax.random.key(0))
-    except (ValueError, ZeroDivisionError) as error:
-        fields = ", ".join(f"{k}={v!r}" for k, v in c.model.overrides.items())
-        raise ConfigError(
-            f"model {c.model.name!r}, variant {c.model.variant!r}, cannot be built"
-            f"{' with model.overrides ' + fields if fields else ''}: {error}"
-        ) from error
 
 
 def checkpoints_of(c: ConfigDict, workdir: Place, *, read_only: bool = False) -> Checkpoints:
@@ -116,7 +103,15 @@ def _place(setting: Setting, weights, what: str) -> dict:
 
 
 def _foreign(c: ConfigDict, setting: Setting, path: Path) -> dict:
-    variables, report_ = foreign_weights(c, setting, _shapes(setting), path)
+    checkpoint = foreign_checkpoint(c, setting, path)
+    known, ours = checkpoint.info.get("class_names") or (), setting.train_index.class_names
+    if sorted(known) == sorted(ours):  # other spellings of the same classes nobody can tell
+        folder.check_classes(str(path), known, ours)
+    elif known:
+        log.warning(
+            "%s names its classes otherwise than the data: %s, …", path, ", ".join(known[:5])
+        )
+    variables, report_ = pretrained.load_into(setting.task.model, _shapes(setting), checkpoint)
     _refuse_fresh(report_, str(path))
     return jax.device_put(variables, tree_shardings(variables, setting.mesh, TRANSFORMER_RULES))
 
@@ -126,9 +121,8 @@ def _shapes(setting: Setting) -> dict:
     return {"batch_stats": {}, **jax.eval_shape(setting.task.init, jax.random.key(0))}
 
 
-def foreign_weights(c: ConfigDict, setting: Setting, variables, path: Path):
-    """(variables with the weights of a Hugging Face folder or weights file, report); says what the
-    checkpoint was made with and the recipe is not."""
+def foreign_checkpoint(c: ConfigDict, setting: Setting, path: Path) -> reading.Checkpoint:
+    """Of a Hugging Face folder or weights file; says what it was made with and the recipe is not."""
     checkpoint = reading.from_path(path, c.init.arch or None)
     told = checkpoint.info["preprocessing"]
     ours = statistics(c.data.statistics)
@@ -144,7 +138,7 @@ def foreign_weights(c: ConfigDict, setting: Setting, variables, path: Path):
                 "%s has %s=%r, this model %r; --config.model.overrides.%s=%r follows it",
                 *(path, name, value, mine, name, value),
             )
-    return pretrained.load_into(setting.task.model, variables, checkpoint)
+    return checkpoint
 
 
 # Fields that change a forward pass without changing a shape.

@@ -19,7 +19,7 @@ from jaxvid.run_eval import (
     Setting,
     checkpoints_of,
     final_views,
-    foreign_weights,
+    foreign_checkpoint,
     make_setting,
     measure,
     scheduled_views,
@@ -200,7 +200,8 @@ def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict
             weights = other.restore_weights(step)
         variables, report = pretrained.merge_weights(own, weights, what=f"{path}, step {step}")
     else:
-        variables, report = foreign_weights(c, setting, own, path)
+        checkpoint = foreign_checkpoint(c, setting, path)
+        variables, report = pretrained.load_into(setting.task.model, own, checkpoint)
     for line in report.lines():
         log.info("%s", line)
     return variables

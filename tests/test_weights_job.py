@@ -125,6 +125,21 @@ def test_a_folder_with_other_classes_is_not_evaluated(folder, data, tmp_path, ca
     assert "a head that was never trained cannot be evaluated" in capsys.readouterr().err
 
 
+def test_a_folder_with_the_classes_in_another_order_is_not_evaluated(
+    folder, data, tmp_path, capsys
+):
+    model, variables, info = jaxvid.from_pretrained(folder)
+    other = tmp_path / "swapped"
+    swapped = {**info, "class_names": ["Fight", "NonFight"]}
+    jaxvid.save_pretrained(other, model, variables, swapped)
+    more = ["--mode", "eval", f"--config.eval.checkpoint={other}"]
+    assert run("configs/videomae_rwf.py:test", data, tmp_path / "e", *more) == 1
+    assert "class 0: 'Fight' there, 'NonFight' here" in capsys.readouterr().err
+    jaxvid.save_pretrained(other, model, variables, {**info, "class_names": ["calm", "fight"]})
+    assert run("configs/videomae_rwf.py:test", data, tmp_path / "e", *more) == 0
+    assert "names its classes otherwise than the data: calm, fight" in capsys.readouterr().err
+
+
 def test_eval_of_an_empty_workdir(data, tmp_path, capsys):
     assert run("configs/videomae_rwf.py:test", data, tmp_path / "none", "--mode", "eval") == 1
     assert "is not the workdir of a run" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import argparse
 import csv
 import io
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -86,8 +87,8 @@ def _write(args: argparse.Namespace) -> None:
     print(format_table(rows, ["class", *found]))
     print(f"{len(records)} clips of {len(set(groups))} recordings or contents")
     print("written: " + ", ".join(map(str, lists.values())))
-    print(f"next:    jaxvid data check {root}")
-    print(f"         … --config.data.dataset=table --config.data.root={root}")
+    print(f"next:    jaxvid data check {shlex.quote(str(root))}")
+    print(f"         … --config.data.dataset=table --config.data.root={shlex.quote(str(root))}")
 
 
 def _clips(root: Path) -> tuple[list[str], list[VideoRecord]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert.layout import Shape
+from jaxvid.convert.one_form import refuse_others
 from jaxvid.convert.rules import (
     Entry,
     batch_norm,
@@ -100,12 +101,7 @@ _FIXED = {"QKV_BIAS": True, "QKV_SCALE": None, "STD": False, "REPRESENTATION_SIZ
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the defaults. Raises ConversionError for what the model cannot be."""
-    wrong = [name for name, form in _FIXED.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={_FIXED[name]!r}' for name in wrong)}"
-        )
+    refuse_others("UniFormer", config, _FIXED)
     full = {**_DEFAULTS, **config}
     for name in ("DEPTH", "EMBED_DIM"):
         if len(full[name]) != len(STAGES):

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxvid.convert import inflate
 from jaxvid.convert.layout import Layout, LayoutError, Shape
+from jaxvid.convert.one_form import refuse_others
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import (
     Entry,
@@ -191,12 +192,7 @@ _DEFAULTS = {"patch_size": (2, 4, 4), "window_size": (8, 7, 7), "mlp_ratio": 4.0
 
 def _complete(config: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
     """The config with what its name implies and the defaults. Raises ConversionError."""
-    wrong = [name for name, form in _FIXED.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={_FIXED[name]!r}' for name in wrong)}"
-        )
+    refuse_others("Video Swin", config, _FIXED)
     full = {**_DEFAULTS, **named, **config}
     if len(full["depths"]) != len(full["num_heads"]) or len(full["depths"]) > STAGES:
         raise ConversionError(

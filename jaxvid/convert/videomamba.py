@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxvid.convert.cnn_mamba import mamba_blocks
 from jaxvid.convert.layout import Layout, LayoutError, Shape
+from jaxvid.convert.one_form import refuse_others
 from jaxvid.convert.positions import Line
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import Entry, Rule, conv, leaf, linear
@@ -117,12 +118,7 @@ def _scan(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    wrong = [name for name, form in _FIXED.items() if config.get(name, form) != form]
-    if wrong:
-        raise ConversionError(
-            f"{', '.join(f'{name}={config[name]!r}' for name in wrong)}: the model has only "
-            f"{', '.join(f'{name}={_FIXED[name]!r}' for name in wrong)}, as the published checkpoints"
-        )
+    refuse_others("VideoMamba", config, _FIXED)
     scan = _scan(config)
     return {
         "num_classes": config.get("num_classes", 1000),

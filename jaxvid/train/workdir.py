@@ -151,15 +151,19 @@ def _may_change(field: str) -> bool:
 def refuse_other_classes(workdir: Place, class_names: Sequence[str]) -> None:
     """Raises CheckpointError when the run's classes have other names, or another order, than these."""
     path = workdir / "classes.json"
-    known = [*json.loads(path.read_text()).values()] if path.exists() else [*class_names]
-    apart = [i for i, (a, b) in enumerate(itertools.zip_longest(known, class_names)) if a != b]
-    if apart:
-        first = apart[0]
-        theirs, ours = (names[first : first + 1] or ["none"] for names in (known, [*class_names]))
+    if path.exists():
+        check_classes(str(workdir), [*json.loads(path.read_text()).values()], class_names)
+
+
+def check_classes(what: str, known: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raises CheckpointError unless a checkpoint's classes are those of the data, in their order."""
+    both = enumerate(itertools.zip_longest(known, class_names, fillvalue="none"))
+    first = next(((i, *pair) for i, pair in both if pair[0] != pair[1]), None)
+    if first:
         raise CheckpointError(
-            f"{workdir} is a run of {len(known)} classes and the data have {len(class_names)}; the first "
-            f"that differs is class {first}: {theirs[0]!r} there, {ours[0]!r} here. Give the data the "
-            "names of the run's classes, in its classes.json, or start in another --workdir"
+            f"{what} has {len(known)} classes and the data have {len(class_names)}; the first that "
+            f"differs is class {first[0]}: {first[1]!r} there, {first[2]!r} here. Give the data's classes "
+            "the names and the order of the checkpoint's, or train in another --workdir"
         )
 
 

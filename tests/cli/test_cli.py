@@ -74,6 +74,8 @@ def test_fields_of_a_model_that_do_not_fit_together(capsys, tmp_path, write_vide
     assert main([*words, "--config.model.overrides.num_heads=5"]) == 1
     err = capsys.readouterr().err
     assert "cannot be built with model.overrides" in err and "not a multiple of num_heads=5" in err
+    assert main([*words, "--config.model.overrides.num_heads=5", "--mode", "compile"]) == 1
+    assert "not a multiple of num_heads=5" in capsys.readouterr().err
     assert main([*words, "--config.objective.name=mae"]) == 1
     assert "masks patches, and model 'videomae' predicts none" in capsys.readouterr().err
 

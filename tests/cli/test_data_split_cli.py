@@ -41,7 +41,7 @@ def test_the_lists_are_read_by_the_table_reader(capsys, root):
     assert code == 0, err
     rows = [line.split() for line in out.splitlines()]
     assert ["class", "train", "val"] in rows and ["fight", "8", "2"] in rows
-    assert f"--config.data.dataset=table --config.data.root={root}" in out
+    assert f"--config.data.dataset=table --config.data.root='{root}'" in out
     assert detect(root) == "table"
     train, val = table.load(root, "train"), table.load(root, "val")
     assert train.class_names == val.class_names == ("calm, very", "fight")
