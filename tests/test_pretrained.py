@@ -3,6 +3,7 @@
 import json
 import logging
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -196,6 +197,31 @@ def test_a_model_of_ones_own_is_saved_and_loaded_with_its_statistics(tmp_path, m
 
 
 # --- heads ------------------------------------------------------------------------------------------
+
+
+def test_shapes_are_traced_once_and_given_anew(monkeypatch):
+    model, calls = classifier(width=40), []
+    trace = jax.eval_shape
+    monkeypatch.setattr(jax, "eval_shape", lambda *a: calls.append(1) or trace(*a))
+    first, second = (model_tree.variable_shapes(model, CLIP) for _ in range(2))
+    assert len(calls) == 1 and first == second
+    del second["params"]["head"]  # by whoever asked
+    assert "head" in model_tree.variable_shapes(model, CLIP)["params"]
+
+
+class Offset(nn.Module):
+    """Somebody's own, with an array for a field, of which flax makes no hash."""
+
+    by: np.ndarray
+
+    @nn.compact
+    def __call__(self, inputs, *, train):
+        return {"logits": nn.Dense(2, name="head")(inputs["video"].mean((1, 2, 3)) + self.by)}
+
+
+def test_shapes_of_a_model_without_a_hash():
+    shapes = model_tree.variable_shapes(Offset(np.ones(3, np.float32)), CLIP)
+    assert shapes["params"]["head"]["kernel"].shape == (3, 2)
 
 
 def test_another_number_of_classes_makes_a_fresh_head_and_says_so(exported, caplog):
