@@ -17,6 +17,7 @@ import numpy as np
 from jaxvid.core.batch import MASK
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import VideoRecord
+from jaxvid.data.buffers import Buffers
 from jaxvid.data.memory import InMemory
 from jaxvid.data.pipeline import clip_rng, stack_clips
 from jaxvid.data.source import ClipSource
@@ -89,7 +90,7 @@ def stages(
     are read once before they are decoded, so "decode" finds them in the memory of the system.
     """
     _check_seconds(seconds)
-    clock = _Clock()
+    clock, buffers = _Clock(), Buffers()
     timed = _timed(source, clock)
     rows = np.random.default_rng(seed).permutation(len(source))
     began, taken = time.perf_counter(), 0
@@ -99,7 +100,7 @@ def stages(
             clips.append(_one_clip(timed, int(rows[taken % len(rows)]), seed, taken, clock))
             taken += 1
         with clock.of("batch"):
-            batch = stack_clips(clips)
+            batch = stack_clips(clips, buffers.empty)
         if transfer is not None:
             with clock.of("transfer"):
                 transfer(batch)

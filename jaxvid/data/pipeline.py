@@ -27,6 +27,7 @@ from absl import flags
 
 from jaxvid.core.batch import check_batch
 from jaxvid.core.errors import ConfigError
+from jaxvid.data.buffers import Buffers
 from jaxvid.data.order import Order, clip_rng
 
 _ENDLESS = 2**62  # clips; Grain wants a length
@@ -288,7 +289,8 @@ class _Loading:
                 )
             )
         dataset = dataset.map(functools.partial(_unless_stopped, stopped))
-        dataset = dataset.batch(size, batch_fn=stack_clips)
+        stack = functools.partial(stack_clips, empty=Buffers().empty)
+        dataset = dataset.batch(size, batch_fn=stack)
         ahead = grain.experimental.ThreadPrefetchIterDataset(
             dataset, prefetch_buffer_size=self.prefetch_batches
         )
@@ -322,9 +324,18 @@ def _stop(slot: list[_Running]) -> None:
         slot.pop().stop()
 
 
-def stack_clips(clips: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """One batch of clips, each array copied once; raises BatchError if it breaks the contract."""
-    return check_batch({name: np.stack([clip[name] for clip in clips]) for name in clips[0]})
+def stack_clips(
+    clips: Sequence[dict[str, np.ndarray]], empty: Callable[..., np.ndarray] = np.empty
+) -> dict[str, np.ndarray]:
+    """One batch of clips, each array copied once; raises BatchError if it breaks the contract.
+
+    empty: gives the arrays to copy into, from a shape and a dtype.
+    """
+    batch = {}
+    for name, first in clips[0].items():
+        out = empty((len(clips), *first.shape), first.dtype)
+        batch[name] = np.stack([clip[name] for clip in clips], out=out)
+    return check_batch(batch)
 
 
 def _usable_cores() -> int:

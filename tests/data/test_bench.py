@@ -121,7 +121,9 @@ def test_the_clips_are_those_of_the_source(index, monkeypatch):
     whole = source(index)
     taken = []
     real = bench.stack_clips
-    monkeypatch.setattr(bench, "stack_clips", lambda clips: taken.extend(clips) or real(clips))
+    monkeypatch.setattr(
+        bench, "stack_clips", lambda clips, *rest: taken.extend(clips) or real(clips, *rest)
+    )
     bench.stages(whole, batch_size=2, seconds=1e-6, seed=4)
     for number, clip in enumerate(taken):
         again = whole.load(int(clip["row"]), bench.clip_rng(4, number))
