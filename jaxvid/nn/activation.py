@@ -1,4 +1,8 @@
-"""GELU, exact, by tanh and CLIP's by sigmoid, as checkpoints have it, fast everywhere."""
+"""GELU, exact, by tanh and CLIP's by sigmoid, as checkpoints have it, fast everywhere.
+
+Gradients compute erf, tanh and sigmoid again, of -x: of x XLA's CPU backend would find that it has them
+already, and keep them from the forward pass on, as large as x.
+"""
 
 import math
 
@@ -24,7 +28,7 @@ def _gelu_forward(x):
 def _gelu_backward(x, gradient):
     y = x.astype(jnp.float32)
     density = jnp.exp(-0.5 * y * y) * (1.0 / math.sqrt(2.0 * math.pi))
-    slope = _normal_cdf(y) + y * density
+    slope = 1.0 - _normal_cdf(-y) + y * density
     return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
 
 
@@ -52,7 +56,7 @@ def _tanh_forward(x):
 
 def _tanh_backward(x, gradient):
     y = x.astype(jnp.float32)
-    tanh = _tanh_of(y)
+    tanh = -_tanh_of(-y)
     inner = math.sqrt(2.0 / math.pi) * (1.0 + 3 * 0.044715 * y * y)
     slope = 0.5 * (1.0 + tanh) + 0.5 * y * (1.0 - tanh * tanh) * inner
     return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
@@ -82,7 +86,7 @@ def _quick_forward(x):
 
 def _quick_backward(x, gradient):
     y = x.astype(jnp.float32)
-    gate = jax.nn.sigmoid(1.702 * y)
+    gate = 1.0 - jax.nn.sigmoid(-1.702 * y)
     slope = gate + 1.702 * y * gate * (1.0 - gate)
     return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
 

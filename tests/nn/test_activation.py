@@ -49,3 +49,15 @@ def test_16_bit_floats_are_computed_in_float32(function):
     exact = jax.vjp(function, half.astype(jnp.float32))
     assert got.dtype == pull(got)[0].dtype == jnp.bfloat16
     np.testing.assert_array_equal(got, exact[0].astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("function", "costly"), [(gelu, "erf"), (gelu_tanh, "tanh"), (quick_gelu, "exponential")]
+)
+def test_only_the_input_is_kept_for_the_gradient(function, costly):
+    def loss(x, inner, outer):
+        return jnp.sum(jnp.square(function(x @ inner) @ outer))
+
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((64, 8), (8, 32), (32, 8))]
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile().as_text()
+    assert compiled.count(f" {costly}(") == 2  # once for the value, once more for its slope
