@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from jaxvid.core.batch import ROW
 from jaxvid.core.errors import CheckpointError, ConfigError, DataError, NonFiniteLossError
 from jaxvid.core.places import Place, as_given
 from jaxvid.core.record import DatasetIndex
+from jaxvid.data.fingerprint import fingerprint, fingerprint_of
 from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import by_kind, duplicates, precise_bn, reconstruct, report, runner
 from jaxvid.metrics.sums import finish
 from jaxvid.ops.pixels import statistics
+from jaxvid.sharding.agreement import agree
 from jaxvid.sharding.hosts import is_main, to_global
 from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES, tree_shardings
 from jaxvid.train import workdir as folder
+from jaxvid.train.stop import let_sigterm_end
 
 log = logging.getLogger("jaxvid")
 
@@ -59,6 +63,24 @@ def make_setting(c: ConfigDict) -> Setting:
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
 
 
+# Where a host's files lie and how it reads them is its own affair; `options` say what the records tell.
+_OF_A_HOST = ("root", "store", "in_memory", "memory_gib", "threads", "workers", "prefetch_batches")
+_OF_A_HOST += ("options",)
+
+
+def shared_by_hosts(c: ConfigDict, setting: Setting) -> dict:
+    """What must be equal on all hosts: the recipe, the records and classes of both splits, versions."""
+    recipe = config.plain(c)
+    for name in _OF_A_HOST:
+        del recipe["data"][name]
+    return recipe | {
+        "train records": fingerprint(setting.train_index),
+        "validation records": fingerprint(setting.val_index),
+        "classes": fingerprint_of(setting.train_index.class_names),
+        "versions": {name: metadata.version(name) for name in ("jaxvid", "jax")},
+    }
+
+
 def checkpoints_of(c: ConfigDict, workdir: Place, *, read_only: bool = False) -> Checkpoints:
     """The checkpoints of a workdir, kept as the recipe says."""
     return Checkpoints(
@@ -75,6 +97,8 @@ def evaluate(c: ConfigDict, workdir: Place) -> dict:
     """Restores `eval.checkpoint`, evaluates the validation split by the final protocol, writes and
     prints the report. Returns what stands in eval/SPLIT.json."""
     setting = make_setting(c)
+    let_sigterm_end()
+    agree(shared_by_hosts(c, setting), config.difference)
     variables, step, checkpoint = _restore(c, setting, workdir)
     measured = measure(c, setting, final_views(c))(variables)
     return write_report(c, setting, workdir, measured, step, checkpoint)
@@ -290,8 +314,8 @@ def write_report(
     }
     if is_main():
         result |= _without_duplicates(c, setting, rows)
+        print(report.summary(result))  # first: a folder that cannot be written loses no result
         report.write_evaluation(workdir, result, index=setting.val_index, rows=rows)
-        print(report.summary(result))
     return result
 
 

@@ -1,5 +1,6 @@
 """Training a recipe in a workdir, from its first step or from where its last checkpoint stands."""
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -23,9 +24,11 @@ from jaxvid.run_eval import (
     make_setting,
     measure,
     scheduled_views,
+    shared_by_hosts,
     write_report,
 )
 from jaxvid.sharding import goodbye
+from jaxvid.sharding.agreement import agree
 from jaxvid.sharding.hosts import is_main
 from jaxvid.sharding.mesh import batch_sharding, replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
@@ -34,6 +37,7 @@ from jaxvid.train import workdir as folder
 from jaxvid.train.clock import Clock
 from jaxvid.train.cost import Cost, make_forward, peak_flops, useful_flops
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
+from jaxvid.train.lock import only_run
 from jaxvid.train.loop import Loop
 from jaxvid.train.profile import Profile
 from jaxvid.train.state import TrainState
@@ -51,13 +55,15 @@ def train(c: ConfigDict, workdir: Place, command: str) -> str:
     "done", "early stop" or a signal's name."""
     clock = Clock()
     setting = make_setting(c)
-    if is_main():
-        folder.open_for_training(workdir, _description(c, setting), config.difference)
-    folder.start_logging(workdir, main=is_main())
-    try:
-        return _train(c, setting, workdir, command, clock)
-    finally:  # a bucket's log cannot be written any more when the interpreter ends
-        folder.start_logging(None, main=is_main())
+    agree(shared_by_hosts(c, setting), config.difference)
+    with only_run(workdir) if is_main() else contextlib.nullcontext():
+        if is_main():
+            folder.open_for_training(workdir, _description(c, setting), config.difference)
+        folder.start_logging(workdir, main=is_main())
+        try:
+            return _train(c, setting, workdir, command, clock)
+        finally:  # a bucket's log cannot be written any more when the interpreter ends
+            folder.start_logging(None, main=is_main())
 
 
 def _description(c: ConfigDict, setting: Setting) -> folder.Description:

@@ -1,5 +1,6 @@
 """The locked tree, recipes, overrides: everything wrong is said before any data is read."""
 
+import logging
 import textwrap
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
         ("c.data.batch_size = '8'", "type"),
         ("c.run.profile_steps = (10,)", "run.profile_steps is (10,), expected two whole"),
         ("c.run.profile_steps = (10, -1)", "the first step and how many, such as"),
+        ("c.run.profile_steps = (0, 3)", "and steps are counted from 1: (10, 3) are the steps 10"),
         ("c.opt = 1", "opt"),
         ("c.data.decoder = 'pyavv'", "Did you mean 'pyav'"),
         ("c.model.variant = 'Q'", "no variant 'Q'"),
@@ -105,6 +107,26 @@ def test_what_is_wrong_in_a_recipe_is_said_with_the_nearest_name(recipe, extra, 
     with pytest.raises(ConfigError) as error:
         config.load(recipe(extra))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["crops", "final_crops"])
+def test_mirrored_views_where_classes_have_sides(recipe, field, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxvid"), "propagate", True)
+    swaps = f"c.data.flip_swaps = (('left', 'right'),); c.eval.{field} = "
+    with pytest.raises(ConfigError) as error:
+        config.load(recipe(swaps + "10"))
+    assert f"eval.{field}=10 looks at mirrored views too, and data.flip_swaps says" in str(
+        error.value
+    )
+    assert f"would be averaged with the other class's; set eval.{field}=3" in str(error.value)
+    config.load(recipe(swaps + "3"))
+    config.load(recipe(f"c.eval.{field} = 10"))
+    assert not caplog.records
+    for _ in range(2):
+        config.load(recipe(f"c.data.flip_probability = 0.0; c.eval.{field} = 10"))
+    (said,) = caplog.messages
+    assert f"eval.{field}=10 looks at mirrored views too, and data.flip_probability is 0" in said
+    assert f"or text is read, set eval.{field}=3" in said
 
 
 def test_several_mistakes_are_listed_at_once(recipe):

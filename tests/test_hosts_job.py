@@ -84,6 +84,15 @@ def test_the_reason_of_one_host_reaches_the_others(begin, tmp_path):
     assert "not mounted here" in stderr and "goes on from the last checkpoint" in stderr
 
 
+def test_hosts_that_were_started_differently_do_not_train(begin):
+    processes = [begin(0), begin(1, "--config.optim.learning_rate=0.7")]
+    for process in processes:
+        code, stderr = finish(process, timeout=120)
+        assert code == 1, stderr[-3000:]
+        assert "host 1 of 2 (" in stderr and "was started otherwise than host 0" in stderr
+        assert "optim.learning_rate: 0.001 -> 0.7" in stderr, stderr[-3000:]
+
+
 @pytest.mark.slow
 def test_a_host_that_hangs_ends_the_other_within_the_deadline(begin, tmp_path):
     endless = "--config.run.steps=100000"

@@ -115,7 +115,8 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics=metrics or None, force=True)
 
     def _check_room(self, step: int, state: Any) -> None:
-        needed = sum(x.nbytes for x in jax.tree.leaves(state) if x.is_fully_addressable)
+        own = (s for x in jax.tree.leaves(state) for s in x.addressable_shards)
+        needed = sum(s.data.nbytes for s in own if s.replica_id == 0)  # what this host writes
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise CheckpointError(

@@ -1,6 +1,7 @@
 """Devices of a TPU slice that is not there, to compile for: made by the compiler, libtpu, alone."""
 
 import importlib.util
+import math
 import os
 import re
 from collections.abc import MutableMapping
@@ -10,7 +11,8 @@ from jax.experimental import topologies
 
 from jaxvid.core.errors import ConfigError
 
-FAMILIES = ("v4", "v5e", "v5p", "v6e", "tpu7x")
+AXES = {"v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}  # of the torus of a family's slices
+MOST_CHIPS = {"v5e": 256, "v6e": 256}
 _NAME = re.compile(r"(?P<family>[a-z0-9]+):(?P<chips>\d+(x\d+){1,2})")
 EXAMPLES = "'v5e:4x4', 'v5e:16x16', 'v6e:2x2', 'v5p:2x2x1', 'tpu7x:2x2x2'"
 
@@ -22,12 +24,15 @@ def absent_devices(name: str) -> list[jax.Device]:
     accelerators nor their absence get in the way. Raises ConfigError where libtpu is not installed
     or knows no such slice.
     """
+    given, name = name, name.strip().lower()
     parts = _NAME.fullmatch(name)
-    if not parts or parts["family"] not in FAMILIES:
+    if not parts or parts["family"] not in AXES:
         raise ConfigError(
-            f"compile.topology={name!r} is no slice; expected the family ({', '.join(FAMILIES)}), a "
+            f"compile.topology={given!r} is no slice; expected the family ({', '.join(AXES)}), a "
             f"colon and the numbers of chips along the axes of its torus, such as {EXAMPLES}"
         )
+    sizes = [int(n) for n in parts["chips"].split("x")]
+    _check_shape(given, parts["family"], sizes)
     if importlib.util.find_spec("libtpu") is None:
         raise ConfigError(
             f"compile.topology={name!r} needs libtpu, the TPU's compiler (no TPU is needed): "
@@ -35,7 +40,6 @@ def absent_devices(name: str) -> list[jax.Device]:
         )
     _quieten(os.environ)
     jax.config.update("jax_platforms", "cpu")
-    sizes = [int(n) for n in parts["chips"].split("x")]
     # libtpu divides slices into hosts of 2×2 chips, which a slice of one chip is too small for.
     host = {"chips_per_host_bounds": (1, 1, 1)} if set(sizes) == {1} else {}
     try:
@@ -44,9 +48,18 @@ def absent_devices(name: str) -> list[jax.Device]:
         )
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(
-            f"compile.topology={name!r}: libtpu makes no such slice ({error}); v4, v5p and tpu7x have "
-            f"three axes, v5e and v6e two, of even numbers of chips, such as {EXAMPLES}"
+            f"compile.topology={name!r}: libtpu makes no such slice ({error}); axes are of even numbers "
+            f"of chips, such as {EXAMPLES}"
         ) from error
+
+
+def _check_shape(name: str, family: str, sizes: list[int]) -> None:
+    axes, most = AXES[family], MOST_CHIPS.get(family, math.inf)
+    if len(sizes) != axes or not 0 < math.prod(sizes) <= most:
+        limit = f", of {most} chips at most" if family in MOST_CHIPS else ""
+        raise ConfigError(
+            f"compile.topology={name!r}: slices of {family} have {axes} axes{limit}; such as {EXAMPLES}"
+        )
 
 
 def devices_per_chip(devices: list[jax.Device]) -> int:

@@ -20,7 +20,7 @@ class Clock:
         self._waited += seconds
 
     def step(self) -> None:
-        """One more step is finished (not merely dispatched: the host runs ahead)."""
+        """One more step."""
         self._steps += 1
 
     def pause(self) -> None:

@@ -79,7 +79,6 @@ class Loop:
         self._window = Window()
         self._pending: collections.deque = collections.deque()
         self._owes_evaluation = False
-        self._first_step: int | None = None
         self._compiled = watch().copy()
 
     def run(self, state: TrainState, step: int) -> tuple[TrainState, int, str]:
@@ -104,13 +103,15 @@ class Loop:
             self.profile.after(step, sums)
             self.clock.waited(self.batches.seconds_waited - waited)
             self.progress.step()
-            self._pending.append((step, sums, rows))
             if first:
                 jax.block_until_ready(sums)
                 compiled = watch().since(self._compiled).words()
                 log.info("first step after %.1f s, %s", self.clock.elapsed_seconds(), compiled)
-                self.clock.restart()
-                self._first_step, first = step, False
+                self.clock.restart()  # its time was compilation
+                first = False
+            else:
+                self.clock.step()
+            self._pending.append((step, sums, rows, self._rates(step)))
             while len(self._pending) > AHEAD:
                 self._settle()
             reason = self._after(step, state)
@@ -118,16 +119,21 @@ class Loop:
                 return state, step, reason
         return state, step, "done"
 
+    def _rates(self, step: int) -> dict[str, float]:
+        """Of the window that ends with this step. Counted where steps are dispatched, always as far ahead
+        of the device, and not where they settle, which is at once before an evaluation and later else."""
+        return self.clock.tick(self.batch_size) if self._logged(step) else {}
+
+    def _logged(self, step: int) -> bool:
+        return step % self.log_every == 0 or step == self.total_steps
+
     def _settle(self) -> None:
         """Takes the oldest step's numbers, which the device has finished or is about to."""
-        step, sums, rows = self._pending.popleft()
+        step, sums, rows, rates = self._pending.popleft()
         sums = jax.device_get(sums)
-        if step != self._first_step:  # its time was compilation
-            self.clock.step()
         self.nonfinite.observe(step, sums["nonfinite"][0] > 0, rows)
         self._window.add(sums)
-        if step % self.log_every == 0 or step == self.total_steps:
-            rates = self.clock.tick(self.batch_size)
+        if self._logged(step):
             numbers = {**self._window.close(), **rates, **self.cost.numbers(rates)}
             numbers["data_skipped"] = float(self.skipped.skipped)
             self.writer.write(step, "train", numbers)

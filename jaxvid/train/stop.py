@@ -8,6 +8,13 @@ import jax
 from jax.experimental import multihost_utils
 
 
+def let_sigterm_end() -> None:
+    """Outside of training nothing asks whether SIGTERM came, which on several hosts jax's coordination
+    service swallows: it ends the process again, and the others end with it."""
+    if jax.process_count() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class StopSignal:
     """Within `with StopSignal() as stop:` the first SIGTERM or SIGINT only sets a flag; a second
     SIGINT interrupts at once. On several hosts all of them see the stop at the same step."""
@@ -27,6 +34,7 @@ class StopSignal:
     def __exit__(self, *exc) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        let_sigterm_end()
 
     def _handle(self, number, frame) -> None:
         if self.received and number == signal.SIGINT:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import logging
@@ -99,16 +100,14 @@ def open_for_training(workdir: Place, described: Description, difference: Callab
     """
     path = workdir / "config.json"
     with _writing(workdir):
-        begun = path.exists() and any((workdir / "checkpoints").glob("[0-9]*"))
+        begun = any((workdir / "checkpoints").glob("[0-9]*"))
     if not begun:
         described.write(workdir)
         return
     refuse_another_recipe(workdir, described.config, difference)
     refuse_other_classes(workdir, described.class_names)
     with _writing(workdir):
-        write_json(
-            path, json.loads(path.read_text())
-        )  # a folder that cannot be written is said now
+        write_json(path, read_json(path))  # a folder that cannot be written is said now
 
 
 @contextlib.contextmanager
@@ -118,8 +117,13 @@ def _writing(workdir: Place):
             yield
     except OSError as error:
         raise ConfigError(
-            f"--workdir {workdir} cannot be written ({_reason(error)}); choose a folder of yours"
+            f"--workdir {workdir} cannot be written ({_reason(error)}); {_advice(error)}"
         ) from error
+
+
+def _advice(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "make room, or choose another disk" if full else "choose a folder of yours"
 
 
 def _reason(error: OSError) -> str:
@@ -133,7 +137,7 @@ def refuse_another_recipe(workdir: Place, config: dict, difference: Callable) ->
         raise CheckpointError(f"{workdir} is not the workdir of a run: it has no config.json")
     changed = [
         line
-        for line in difference(json.loads(path.read_text()), config)
+        for line in difference(read_json(path), config)
         if not _may_change(line.partition(":")[0])
     ]
     if changed:
@@ -144,6 +148,19 @@ def refuse_another_recipe(workdir: Place, config: dict, difference: Callable) ->
         )
 
 
+def read_json(path: Place) -> dict:
+    """What a workdir says of its run. Raises CheckpointError for a file that is no JSON object."""
+    try:
+        told = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is no JSON ({error}); put it back from a copy, or give another --workdir"
+        ) from error
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{path} holds a {type(told).__name__}, expected a JSON object")
+    return told
+
+
 def _may_change(field: str) -> bool:
     return any(field == f or (f.endswith("*") and field.startswith(f[:-1])) for f in _MAY_CHANGE)
 
@@ -152,7 +169,7 @@ def refuse_other_classes(workdir: Place, class_names: Sequence[str]) -> None:
     """Raises CheckpointError when the run's classes have other names, or another order, than these."""
     path = workdir / "classes.json"
     if path.exists():
-        check_classes(str(workdir), [*json.loads(path.read_text()).values()], class_names)
+        check_classes(str(workdir), [*read_json(path).values()], class_names)
 
 
 def check_classes(what: str, known: Sequence[str], class_names: Sequence[str]) -> None:

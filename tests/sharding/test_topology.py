@@ -13,9 +13,25 @@ needs_libtpu = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", ["16x16", "v5e", "v5e-256", "v9:4x4", "v5e:4x", "v5e:0"])
+@pytest.mark.parametrize(
+    "name", ["16x16", "v5e", "v5e-256", "v9:4x4", "v5e:4x", "v5e:0", "v4:2x2x1"]
+)
 def test_what_is_no_slice(name):
     with pytest.raises(ConfigError, match=f"topology='{name}' is no slice; expected the family"):
+        absent_devices(name)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("v5e:4x4x4", "v5e have 2 axes, of 256 chips at most"),
+        ("v6e:32x32", "v6e have 2 axes, of 256 chips at most"),
+        ("v5p:4x4", "v5p have 3 axes; such as"),
+        ("tpu7x:0x2x2", "tpu7x have 3 axes"),
+    ],
+)
+def test_slices_of_another_shape_than_the_family_has(name, said):
+    with pytest.raises(ConfigError, match=f"topology='{name}': slices of {said}"):
         absent_devices(name)
 
 
@@ -33,6 +49,7 @@ def test_without_libtpu(monkeypatch):
         ("v5e:1x1", 1, 1, "TPU v5 lite"),
         ("v5p:2x2x1", 4, 1, "TPU v5"),
         ("v6e:2x4", 8, 1, "TPU v6 lite"),
+        (" V6E:2X4 ", 8, 1, "TPU v6 lite"),
         ("tpu7x:2x2x1", 8, 2, "TPU7x"),
     ],
 )

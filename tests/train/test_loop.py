@@ -8,6 +8,8 @@ import pytest
 from jaxvid.core import appending
 from jaxvid.core.errors import CheckpointError, DataError, NonFiniteLossError
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.train import loop as loop_module
+from jaxvid.train.clock import Clock
 from jaxvid.train.guard import EarlyStop, NonFiniteSteps, SkippedClips
 from jaxvid.train.loop import AHEAD, Loop
 from jaxvid.train.stop import StopSignal
@@ -209,3 +211,48 @@ def test_what_a_run_goes_on_from_is_in_the_files_of_a_bucket_too(tmp_path, monke
 
     make(tmp_path, steps=8, log_every=1, save_every=4, saved=Looking()).run(0, 0)
     assert found == {4: [1, 2, 3, 4], 8: [1, 2, 3, 4, 5, 6, 7, 8]}
+
+
+@pytest.mark.parametrize("waits_for_data", [True, False])
+def test_rates_are_the_same_before_and_after_an_evaluation(tmp_path, waits_for_data):
+    now = [0.0]
+
+    class Slow(Batches):
+        def __next__(self):
+            now[0] += 1.0 if waits_for_data else 0.0
+            return super().__next__()
+
+    class OnDevice:
+        """A number that is there when the device has come to it."""
+
+        def __init__(self, at):
+            self.at = at
+
+        def __float__(self):
+            return 1.0
+
+    free = [0.0]
+
+    def step(state, batch):
+        free[0] = max(free[0], now[0]) + (0.01 if waits_for_data else 1.0)
+        return state + 1, {"loss": (OnDevice(free[0]), 1.0), "nonfinite": (0.0, 1.0)}
+
+    def fetched(sums):
+        if isinstance(sums["loss"][0], OnDevice):
+            now[0] = max(now[0], sums["loss"][0].at)
+        return sums
+
+    def evaluate(step, state):
+        now[0] += 100.0
+        return "val", {"loss": 1.0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_module.jax, "device_get", fetched)
+        patch.setattr(loop_module.jax, "block_until_ready", fetched)
+        clock = Clock(now=lambda: now[0])
+        options = {"clock": clock, "evaluators": (evaluate,), "evaluate_every": 8, "log_every": 4}
+        make(tmp_path, steps=24, batches=Slow(), train_step=step, **options).run(0, 0)
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [r["steps_per_second"] for r in rows if r["split"] == "train"][1:]
+    # Of a device that is waited for, the three steps that are queued move between neighbours.
+    assert rates == pytest.approx([1.0] * 5, rel=0.02)

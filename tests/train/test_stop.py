@@ -5,7 +5,7 @@ import jax
 import pytest
 from jax.experimental import multihost_utils
 
-from jaxvid.train.stop import StopSignal
+from jaxvid.train.stop import StopSignal, let_sigterm_end
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -38,4 +38,14 @@ def test_on_several_hosts_all_end_at_the_step_they_agree_on(monkeypatch):
         assert [stop.requested(i) for i in (3, 4, 5)] == [False, False, True]
         assert stop.received == "SIGINT"
     with StopSignal() as other:  # which got no signal itself
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as jax's hides it
         assert other.requested(5) and other.received == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # nothing asks for it any more
+
+
+def test_alone_sigterm_stays_whose_it_is():
+    let_sigterm_end()
+    with StopSignal():
+        mine = signal.getsignal(signal.SIGTERM)
+        let_sigterm_end()
+        assert signal.getsignal(signal.SIGTERM) == mine != signal.SIG_DFL

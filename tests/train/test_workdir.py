@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 
@@ -43,6 +44,30 @@ def test_run_length_and_evaluation_may_change_the_recipe_may_not(tmp_path):
     assert "optim.learning_rate: 0.1 -> 0.2" in str(error.value)
     with pytest.raises(CheckpointError, match="run.seed: 0 -> 1"):
         open_(tmp_path, changed("run", "seed", 1))
+
+
+def test_checkpoints_whose_config_is_gone_or_cut_are_not_trained_on(tmp_path):
+    open_(tmp_path)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"run": {"se')
+    with pytest.raises(CheckpointError, match=r"config\.json is no JSON .* back from a copy"):
+        open_(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match=r"holds a list, expected a JSON object"):
+        open_(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        open_(tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_full_disk_is_told_from_a_folder_of_others(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(folder, "write_json", full)
+    with pytest.raises(ConfigError, match="No space left on device.; make room, or choose another"):
+        open_(tmp_path)
 
 
 def test_a_folder_without_config_is_no_workdir(tmp_path):
@@ -123,7 +148,7 @@ def test_last_words_that_cannot_be_written_are_said(tmp_path, monkeypatch, capsy
 
 def test_a_bucket_that_cannot_be_reached(tmp_path, monkeypatch):
     class Unreachable(type(tmp_path)):
-        def exists(self):
+        def glob(self, pattern):
             raise RuntimeError("no credentials\nand a long story")
 
     with pytest.raises(ConfigError, match=r"cannot be written \(.*RuntimeError: no credentials\);"):
