@@ -2,7 +2,9 @@
 together."""
 
 import dataclasses
+import functools
 import inspect
+import logging
 import re
 
 from ml_collections import ConfigDict
@@ -22,6 +24,8 @@ from jaxvid.ops.pixels import STATISTICS
 from jaxvid.ops.views import POOLING
 
 NO_AUDIO = "none"
+_TEN_CROPS = 10  # five places, each also mirrored
+_log = logging.getLogger("jaxvid")
 
 
 def at(config: ConfigDict, path: str):
@@ -45,6 +49,7 @@ def wrong_values(c: ConfigDict) -> list[str]:
     attempt(_check_model, c)
     attempt(_check_sampling, c)
     attempt(_check_mode, c)
+    attempt(_check_mirrored_views, c)
     attempt(_check_options, "dataset", c.data.dataset, c.data.options, "load", ("root", "split"))
     attempt(_check_options, "objective", c.objective.name, c.objective.options, "build", ())
     attempt(build_transforms, c.data.train_transforms)
@@ -68,6 +73,11 @@ def wrong_values(c: ConfigDict) -> list[str]:
         wrong.append(
             f"run.profile_steps is {c.run.profile_steps}, expected two whole numbers >= 0: the first "
             "step and how many, such as (10, 3)"
+        )
+    elif c.run.profile_steps[1] and not c.run.profile_steps[0]:
+        wrong.append(
+            f"run.profile_steps is {c.run.profile_steps}, and steps are counted from 1: (10, 3) are the "
+            "steps 10, 11 and 12"
         )
     if len(c.data.colour_jitter) != 4 or any(
         not isinstance(x, int | float) or x < 0 for x in c.data.colour_jitter
@@ -210,6 +220,28 @@ def _check_mode(c: ConfigDict) -> None:
             f"eval.metric={c.eval.metric!r} is better when {'smaller' if falls else 'larger'}: set "
             f"eval.mode={'min' if falls else 'max'!r}, not {c.eval.mode!r}"
         )
+
+
+def _check_mirrored_views(c: ConfigDict) -> None:
+    fields = [name for name in ("crops", "final_crops") if c.eval[name] == _TEN_CROPS]
+    if not fields:
+        return
+    said = f"eval.{fields[0]}={_TEN_CROPS} looks at mirrored views too, and "
+    if c.data.flip_swaps:
+        raise ConfigError(
+            f"{said}data.flip_swaps says that some classes change places in a mirrored clip: their scores "
+            f"would be averaged with the other class's; set eval.{fields[0]}=3"
+        )
+    if c.data.flip_probability == 0:
+        _warn_once(
+            f"{said}data.flip_probability is 0, so that the model never saw any: if classes have sides, "
+            f"or text is read, set eval.{fields[0]}=3"
+        )
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 def _check_sampling(c: ConfigDict) -> None:

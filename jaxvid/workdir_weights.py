@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from jaxvid.checkpoint.manager import Checkpoints
@@ -10,8 +11,10 @@ from jaxvid.convert import source
 from jaxvid.convert.apply import flatten_variables
 from jaxvid.convert.reading import Checkpoint, tuples
 from jaxvid.core import lookup
-from jaxvid.core.errors import CheckpointError
+from jaxvid.core.errors import CheckpointError, DataError
 from jaxvid.core.places import Place, as_given
+from jaxvid.data.source import STORED
+from jaxvid.data.store_format import Settings
 from jaxvid.ops.pixels import statistics
 
 UNUSED = "none"  # data.flow, data.audio
@@ -101,4 +104,18 @@ def _preprocessing(data: Mapping[str, Any], feature_size: int) -> dict[str, Any]
     for name, field in _WHERE_SET.items():
         if data.get(field):
             told[name] = tuples(data[field])
-    return told
+    return told | _of_store(data) if told.get("flow") == STORED else told
+
+
+def _of_store(data: Mapping[str, Any]) -> dict[str, Any]:
+    """How the flow of a store was computed: its method and the size of its frames, where the store is
+    here to tell."""
+    try:
+        settings = Settings.read(Path(data["store"]).expanduser())
+    except (DataError, OSError):
+        return {}
+    return {
+        "flow": settings.flow,
+        "flow_to_next": True,
+        "decode_short_side": settings.short_side,
+    }

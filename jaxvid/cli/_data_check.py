@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from jaxvid.cli import _data_arguments as arguments
+from jaxvid.config_values import NO_AUDIO
 from jaxvid.core import lookup, sizes
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data import checking, record_checking, record_facts
@@ -27,9 +30,10 @@ EXAMPLES = """examples:
 
 Looked at are: splits that can be read, files that are missing, cannot be decoded or hold one frame,
 labelled segments beyond the end, the same content or the same source in two splits, classes without
-clips, and the number that labels begin with. Of sets of features (youtube8m) and of frames in files of
-records (tfds): shards that are damaged, --frames records of each with their checksums, feature sizes,
-numbers that are not finite, ids in two splits, and labels as above; equal contents are not compared there. Not looked at: data.store.
+clips, and the number that labels begin with; with a recipe that hears, the sound too. Of sets of
+features (youtube8m) and of frames in files of records (tfds): shards that are damaged, --frames records
+of each with their checksums, feature sizes, numbers that are not finite, ids in two splits, and labels as
+above; equal contents are not compared there. Not looked at: data.store.
 
 exit code: 0, 1 if there are errors, 2 if nothing could be started
 """
@@ -101,7 +105,7 @@ def _report(args: argparse.Namespace, chosen: arguments.Chosen) -> dict[str, Any
     if hasattr(module, "read_features") or hasattr(module, "Opener"):
         splits, more = _of_records(module, indices, groups, args.frames, how)
     else:
-        splits, more = _of_files(args, indices, groups, how)
+        splits, more = _of_files(args, indices, groups, how | {"audio_rate": _rate(chosen.config)})
     findings += more
     findings = sorted((_allowed(f, args.allow) for f in findings), key=lambda f: f.level != ERROR)
     return {
@@ -117,6 +121,11 @@ def _report(args: argparse.Namespace, chosen: arguments.Chosen) -> dict[str, Any
 
 Indices = dict[str, DatasetIndex]
 Found = tuple[dict[str, dict[str, Any]], list[Finding]]  # what each split holds, what is wrong
+
+
+def _rate(c: ConfigDict | None) -> int:
+    """Samples a second of what a recipe hears; 0: nothing."""
+    return 0 if c is None or c.data.audio == NO_AUDIO else c.data.audio_rate
 
 
 def _of_files(args: argparse.Namespace, indices: Indices, groups, how: dict[str, Any]) -> Found:

@@ -17,7 +17,7 @@ from jaxvid.core.batch import FLOW
 from jaxvid.core.errors import USER_ERRORS, ConfigError
 from jaxvid.data import text
 from jaxvid.data.datasets._files import video_files
-from jaxvid.data.source import NO_FLOW, ON_ERROR
+from jaxvid.data.source import NO_FLOW, ON_ERROR, STORED
 from jaxvid.decode.flow import METHODS
 from jaxvid.decode.video import BACKENDS
 from jaxvid.infer import predictor
@@ -212,6 +212,12 @@ def _flow(asked: str | None, model, info, path: Path) -> str:
         )
     if trained in METHODS:
         return asked or trained
+    if asked is None and trained == STORED:
+        raise ConfigError(
+            f"{path}: model {info['model']!r} was trained on the optical flow of a store that is not here "
+            "to tell its method; say which jaxvid data prepare was given: --flow "
+            + " or --flow ".join(METHODS)
+        )
     if asked is None and sees_flow:
         raise ConfigError(
             f"{path}: model {info['model']!r} sees optical flow; say how it is computed: --flow "

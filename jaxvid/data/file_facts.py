@@ -16,6 +16,7 @@ from jaxvid.core.record import VideoMeta
 from jaxvid.decode import video
 from jaxvid.decode.deadline import run_with_deadline
 from jaxvid.decode.frames import natural_key
+from jaxvid.decode.reader import Reader
 
 _AT_ONCE = 16  # frames in memory for each thread
 _PIECE = 1 << 20
@@ -42,6 +43,7 @@ def read_facts(
     *,
     frames: int | None = 16,
     decoder: str = "pyav",
+    audio_rate: int = 0,
     deadline_seconds: float = 60.0,
     threads: int = 1,
     show: bool = False,
@@ -49,7 +51,9 @@ def read_facts(
     """{path: facts} of each different path.
 
     frames: how many are decoded of a file, the first and the last among them; None: every one.
-    deadline_seconds: for one file, its hash apart. show: a progress bar on stderr.
+    audio_rate: samples a second at which the sound of the seconds around these frames is read as well,
+    as a model that hears would; 0: it is not. deadline_seconds: for one file, its hash apart. show: a
+    progress bar on stderr.
     Raises ConfigError for numbers that cannot be.
     """
     if (frames is not None and frames < 1) or threads < 1:
@@ -57,7 +61,7 @@ def read_facts(
     paths = list(dict.fromkeys(paths))
 
     def look(path: str) -> FileFacts:
-        return _facts(path, frames, decoder, deadline_seconds)
+        return _facts(path, frames, decoder, audio_rate, deadline_seconds)
 
     facts = _in_parallel(look, paths, threads, "decoding", show)
     sizes = collections.Counter(f.size_bytes for f in facts.values())
@@ -100,13 +104,13 @@ def _in_parallel(
         pool.shutdown(cancel_futures=True)  # so that an interrupt does not wait for all the others
 
 
-def _facts(path: str, frames: int | None, decoder: str, seconds: float) -> FileFacts:
+def _facts(path: str, frames: int | None, decoder: str, rate: int, seconds: float) -> FileFacts:
     def look() -> FileFacts:
         if not os.path.exists(path):
             return FileFacts(path, None, error="there is no such file", is_missing=True)
         size = size_bytes(path)
         try:
-            meta, missing = _decode(path, frames, decoder)
+            meta, missing = _decode(path, frames, decoder, rate)
         except DecodeError as error:
             at = "" if error.frame is None else f" (at frame {error.frame})"
             return FileFacts(path, None, size, error=error.reason + at)
@@ -120,7 +124,7 @@ def _facts(path: str, frames: int | None, decoder: str, seconds: float) -> FileF
         return FileFacts(path, None, error=f"it cannot be read: {error.strerror or error}")
 
 
-def _decode(path: str, frames: int | None, decoder: str) -> tuple[VideoMeta, int]:
+def _decode(path: str, frames: int | None, decoder: str, rate: int) -> tuple[VideoMeta, int]:
     with video.open(path, backend=decoder) as reader:
         count = reader.meta.num_frames
         wanted = np.arange(count)
@@ -128,7 +132,16 @@ def _decode(path: str, frames: int | None, decoder: str) -> tuple[VideoMeta, int
             wanted = np.linspace(0, count - 1, frames).round().astype(int)
         for start in range(0, len(wanted), _AT_ONCE):
             reader.frames_at(wanted[start : start + _AT_ONCE])
+        if rate:
+            _hear(reader, wanted, rate)
         return reader.meta, reader.missing_frames
+
+
+def _hear(reader: Reader, frames: np.ndarray, rate: int) -> None:
+    """Reads the sound of the seconds in which these frames are shown."""
+    meta = reader.meta
+    for second in sorted({int(meta.seconds_of(frame)) for frame in frames.tolist()}):
+        reader.waveform(second, second + 1, rate)
 
 
 def _within(function: Callable, path: str, decoder: str, seconds: float) -> str | None:

@@ -19,6 +19,7 @@ in one call, so that the frames are those of versions that had none.
 
 import bisect
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -27,6 +28,7 @@ from jaxvid.core.errors import ConfigError, DataError, unknown
 from jaxvid.core.record import VideoMeta, VideoRecord
 
 _ROUNDING = 1e-6  # seconds
+_TICK = 1e-3  # Matroska and FLV round the times of their frames to milliseconds
 KINDS = ("uniform", "linspace", "dense")
 
 
@@ -88,14 +90,18 @@ def dense(
     if stride_frames <= 0:
         raise ConfigError(f"stride_frames is {stride_frames}, expected a number above 0")
     slack = max(num_frames - math.ceil(num_samples * stride_frames), 0)
-    if rng is not None:
-        starts = rng.integers(0, slack, size=clips, endpoint=True)
-    elif clips == 1:
-        starts = np.array([slack // 2])
-    else:
-        starts = np.arange(clips) * slack // (clips - 1)
+    starts = _starts(slack, clips, rng)
     offsets = np.floor(np.arange(num_samples) * stride_frames).astype(np.int64)
     return np.minimum(starts[:, None] + offsets, num_frames - 1)
+
+
+def _starts(slack: int, clips: int, rng: np.random.Generator | None) -> np.ndarray:
+    """int64 (clips,) of 0..slack: drawn, or in evaluation the middle, or evenly from end to end."""
+    if rng is not None:
+        return rng.integers(0, slack, size=clips, endpoint=True)
+    if clips == 1:
+        return np.array([slack // 2])
+    return np.arange(clips) * slack // (clips - 1)
 
 
 def _check_counts(num_frames: int, num_samples: int, clips: int) -> None:
@@ -121,7 +127,8 @@ class Sampling:
     stride becomes stride * fps / target_fps, so that a clip spans the same time in videos of any
     rate. "uniform" and "linspace" span the whole stretch at any rate; they choose from the frames
     that it would have at this one (frames left out or shown twice), as if the set had been encoded
-    so. None: the file's own frames.
+    so. In a file whose rate varies each sample is the frame on the screen at its time. None: the
+    file's own frames.
     speed_jitter: (low, high), training only: each clip is played at a speed drawn evenly from this
     range. "dense": the stride is multiplied by it. "uniform" and "linspace": at a speed below 1 a
     clip is chosen from that share of the stretch, at a random place; the whole stretch is their
@@ -163,12 +170,16 @@ class Sampling:
         Raises DataError when the video has no frames or the record's segment none of them.
         """
         first, stop = segment_frames(meta, record)
-        length, rate = stop - first, self._rate(meta, record)
+        length = stop - first
+        if self.target_fps is not None and meta.frame_seconds:
+            choose = functools.partial(self._choose_by_time, _edges(meta, record, first, stop))
+        else:
+            choose = functools.partial(self._choose, length, self._rate(meta, record))
         if rng is None or tuple(self.speed_jitter) == (1, 1):
-            chosen = self._choose(length, rate, self.clips, 1.0, rng)
+            chosen = choose(self.clips, 1.0, rng)
         else:
             speeds = rng.uniform(*self.speed_jitter, size=self.clips)
-            rows = [self._choose(length, rate, 1, float(speed), rng) for speed in speeds]
+            rows = [choose(1, float(speed), rng) for speed in speeds]
             chosen = np.concatenate(rows)
         if rng is not None and self.jitter_frames:
             reach = self.jitter_frames
@@ -183,16 +194,34 @@ class Sampling:
         if self.kind == "dense":
             stride = self.stride_frames * rate * speed
             return dense(length, self.num_frames, stride_frames=stride, clips=clips, rng=rng)
-        start, part = 0, length
-        if speed < 1:
-            part = max(round(length * speed), 1)
-            start = int(rng.integers(0, length - part, endpoint=True))
-        convention = uniform if self.kind == "uniform" else linspace
+        start, part = _part(length, speed, rng)
         shown = max(round(part / rate), 1)
-        chosen = convention(shown, self.num_frames, clips=clips, rng=rng)
+        chosen = self._of_shown(shown, clips, rng)
         if rate != 1:  # the middle of the time for which a frame of the target rate is shown
             chosen = np.minimum(((chosen + 0.5) * part / shown).astype(np.int64), part - 1)
         return start + chosen
+
+    def _choose_by_time(
+        self, edges: np.ndarray, clips: int, speed: float, rng: np.random.Generator | None
+    ) -> np.ndarray:
+        """The same of a file whose rate varies. edges: float64 (length + 1,), seconds at which the
+        frames are shown, and the last one's end."""
+        length = len(edges) - 1
+        if self.kind == "dense":
+            step = self.stride_frames * speed / self.target_fps
+            late = _TICK + np.arange(self.num_frames) * step
+            last = int(_on_screen(edges[:-1], edges[-1] + _TICK - self.num_frames * step))
+            starts = _starts(last, clips, rng)
+            return _on_screen(edges[:-1], edges[starts][:, None] + late)
+        start, part = _part(length, speed, rng)
+        begin, seconds = edges[start], edges[start + part] - edges[start]
+        shown = max(round(seconds * self.target_fps), 1)
+        middles = (self._of_shown(shown, clips, rng) + 0.5) / shown
+        return np.clip(_on_screen(edges[:-1], begin + middles * seconds), start, start + part - 1)
+
+    def _of_shown(self, shown: int, clips: int, rng: np.random.Generator | None) -> np.ndarray:
+        convention = uniform if self.kind == "uniform" else linspace
+        return convention(shown, self.num_frames, clips=clips, rng=rng)
 
     def _rate(self, meta: VideoMeta, record: VideoRecord) -> float:
         if self.target_fps is None:
@@ -203,6 +232,27 @@ class Sampling:
                 f"target_fps={self.target_fps} has no meaning; set target_fps to None"
             )
         return meta.fps / self.target_fps
+
+
+def _part(length: int, speed: float, rng: np.random.Generator | None) -> tuple[int, int]:
+    """(start, frames) of the share of a stretch that is seen at this speed."""
+    if speed >= 1:
+        return 0, length
+    part = max(round(length * speed), 1)
+    return int(rng.integers(0, length - part, endpoint=True)), part
+
+
+def _edges(meta: VideoMeta, record: VideoRecord, first: int, stop: int) -> np.ndarray:
+    """When frames first..stop-1 are shown, and until when the last one is, within the segment."""
+    end = meta.seconds_of(stop)
+    if record.end_seconds is not None:
+        end = min(end, record.end_seconds)
+    return np.array([*meta.frame_seconds[first:stop], end])
+
+
+def _on_screen(times: np.ndarray, seconds: np.ndarray | float) -> np.ndarray:
+    """The frame that is shown at these seconds: the last that began before, or the first."""
+    return np.maximum(np.searchsorted(times, seconds + _ROUNDING, side="right") - 1, 0)
 
 
 def _is_positive(value: object) -> bool:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from jaxvid.core import lookup
-from jaxvid.core.errors import DataError, unknown
+from jaxvid.core.errors import DataError, UnknownNameError
 from jaxvid.core.record import DatasetIndex
 from jaxvid.data.findings import ERROR, WARNING, Finding
 
@@ -26,21 +26,26 @@ def load_splits(
 ) -> tuple[dict[str, DatasetIndex], list[Finding]]:
     """({split: its index}, what went wrong or was warned of on the way).
 
-    splits: all of them are needed; None: the reader's SPLITS, of which the first two are needed and
-    the others (test) may be absent with a warning. options: further keywords of the reader's load.
+    splits: any that the reader's load takes, all of them needed; None: the reader's SPLITS, of which
+    the first two are needed and the others (test) may be absent with a warning, as may all but the
+    first where the set itself says which it has. options: further keywords of the reader's load.
     Where files are absent the split comes without them, and that is an error among the findings.
-    Raises UnknownNameError for a dataset or split, ConfigError for an option that has a wrong value.
+    Raises UnknownNameError for a dataset, or a split that was asked for, ConfigError for an option that
+    has a wrong value.
     """
     module = lookup.module("dataset", dataset)
-    for split in splits or ():
-        if split not in module.SPLITS:
-            raise unknown(f"split of {dataset}", split, module.SPLITS)
     needed = tuple(splits or module.SPLITS[:_NEEDED])
     indices, findings = {}, []
     for split in splits or module.SPLITS:
+        is_elsewhere = False
         with _Listening() as heard:
-            index, wrong = _load(module, root, split, dict(options or {}))
-        level = ERROR if split in needed or index is not None else WARNING
+            try:
+                index, wrong = _load(module, root, split, dict(options or {}))
+            except UnknownNameError as error:
+                if splits or not str(error).startswith("unknown split "):
+                    raise
+                index, wrong, is_elsewhere = None, [("split", str(error))], split != needed[0]
+        level = ERROR if index is not None or (split in needed and not is_elsewhere) else WARNING
         if level == WARNING:  # many sets have no such split: no advice on how to come by one
             wrong = [(kind, f"not there: {text.partition(chr(10))[0]}") for kind, text in wrong]
         findings += [Finding(level, kind, f"{split}: {text}") for kind, text in wrong]

@@ -8,6 +8,7 @@ edit list cuts away, and a file that was cut short still states what it once had
 import bisect
 import dataclasses
 import itertools
+import statistics
 
 import av
 
@@ -16,6 +17,10 @@ from jaxvid.decode.reader import MAX_MISSING_SHARE, allowed_missing
 # Containers that store when each frame is shown. AVI and ASF do not: there libav guesses, and the
 # guess is wrong as soon as frames are reordered.
 _STATE_FRAME_TIMES = ("mov", "matroska", "flv")
+# Broadcast streams, whose clock may begin anew: two recordings in one file, or a camera restarted.
+_CLOCK_MAY_BREAK = ("mpegts", "mpeg")
+# From packet to packet, as in FFmpeg's own tool; ahead also many usual steps: pictures may be rare.
+_BACK_SECONDS, _AHEAD_SECONDS, _AHEAD_STEPS = 0.1, 10.0, 10
 _VP8_SHOW_FRAME = 0x10  # RFC 6386, 9.1: this bit of the first byte is 0 in a frame not to be shown
 
 
@@ -26,8 +31,9 @@ class TruncatedError(Exception):
 @dataclasses.dataclass(frozen=True)
 class PacketTable:
     """num_frames: packets that give a frame to be shown, from the first key frame on. duration: of all
-    of them, in ticks of the stream's time base, or None. exact: whether the timestamps name every frame;
-    then `pts` holds them in the order shown, and `keyframes` the numbers of those that decoding can start from."""
+    of them, in ticks of the stream's time base, or None where there are no times, or they begin anew
+    on the way. exact: whether the timestamps name every frame; then `pts` holds them in the order shown,
+    and `keyframes` the numbers of those that decoding can start from."""
 
     num_frames: int
     duration: int | None
@@ -45,7 +51,7 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
     """Reads the container to its end. Raises TruncatedError if more than a tenth of what its header
     states is absent. MP4, AVI and Matroska state something; where others end nobody can say."""
     family = container.format.name.split(",")[0]
-    shown, found, ticks, seconds = [], 0, 0, 0.0
+    shown, found, ticks, seconds, clock = [], 0, 0, 0.0, []
     early = begins = None  # frames shown before the first key frame's packet, and its time
     for packet in _demuxed(container, container.streams if family == "matroska" else [stream]):
         start, length = packet.dts if packet.pts is None else packet.pts, packet.duration or 0
@@ -53,6 +59,8 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
             seconds = max(seconds, float((start + length) * packet.time_base))
         if packet.stream_index == stream.index:
             found, ticks = found + 1, max(ticks, (packet.dts or 0) + 1)
+            if packet.dts is not None:
+                clock.append(packet.dts)
             if early is None and packet.is_keyframe:
                 early, begins = len(shown), packet.pts
             if _is_shown(packet, stream):
@@ -69,7 +77,20 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
     if early:  # cut out of a stream: no decoder can begin there, nor show what leans on it
         later = (begins is None or pts is None or pts >= begins for pts, *_ in shown[early:])
         shown = list(itertools.compress(shown[early:], later))
-    return _table(shown, family in _STATE_FRAME_TIMES and len(shown) == found)
+    table = _table(shown, family in _STATE_FRAME_TIMES and len(shown) == found)
+    if family in _CLOCK_MAY_BREAK and _breaks(clock, float(stream.time_base)):
+        return dataclasses.replace(table, duration=None)
+    return table
+
+
+def _breaks(clock: list[int], tick: float) -> bool:
+    """Whether decoding times, in ticks of so many seconds, run backwards or jump."""
+    steps = [(b - a) * tick for a, b in itertools.pairwise(clock)]
+    if not steps:
+        return False
+    usual = statistics.median(steps)
+    ahead = max(_AHEAD_SECONDS, _AHEAD_STEPS * usual)
+    return min(steps) < -_BACK_SECONDS or max(steps) > ahead
 
 
 def _check_frames(stated: int, held: int) -> None:

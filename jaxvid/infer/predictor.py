@@ -19,9 +19,10 @@ from jaxvid.core import progress
 from jaxvid.core.batch import AUDIO, FEATURES, FLOW, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.data.computed_flow import FlowOpener
 from jaxvid.data.pipeline import evaluation_batches
 from jaxvid.data.sampling import Sampling
-from jaxvid.data.source import BOX, NO_FLOW, ClipSource, FileOpener
+from jaxvid.data.source import BOX, NO_FLOW, STORED, ClipSource, FileOpener
 from jaxvid.data.transform_list import build_transforms
 from jaxvid.decode.log_mel import LogMel
 from jaxvid.infer.feature_files import FeatureFiles
@@ -84,8 +85,9 @@ def best(probabilities: np.ndarray, k: int | None, threshold: float) -> list[tup
 @dataclasses.dataclass(frozen=True)
 class Reading:
     """How videos are read: frames, sizes, views; flow: a method of jaxvid/decode/flow.py, or "none";
-    log_mel: what is heard of them; decode_short_side: what the decoder itself resizes to; transforms:
-    before resize and crops; box: x1, y1, x2, y2 as shares of the frame, for box_crop."""
+    flow_to_next: from each frame to the next of the file, as in a store, not of the clip; log_mel: what
+    is heard of them; decode_short_side: what the decoder itself resizes to; transforms: before resize
+    and crops; box: x1, y1, x2, y2 as shares of the frame, for box_crop."""
 
     sampling: Sampling
     size: int
@@ -98,6 +100,7 @@ class Reading:
     decode_short_side: int | None = None
     transforms: tuple[Mapping[str, Any], ...] = ()
     box: tuple[float, ...] | None = None
+    flow_to_next: bool = False
 
     def source(self, paths: Sequence[str]) -> ClipSource:
         """What loads the clips of these files; in rows, as they are given."""
@@ -108,14 +111,17 @@ class Reading:
         )
         extra = {} if self.box is None else {BOX: self.box}
         records = tuple(VideoRecord(str(path), str(i), extra=extra) for i, path in enumerate(paths))
+        flow, open_clip = self.flow, FileOpener(self.decoder, self.decode_short_side)
+        if self.flow_to_next and flow != NO_FLOW:
+            flow, open_clip = STORED, FlowOpener(open_clip, flow)
         return ClipSource(
             DatasetIndex(records, ()),
             sampling=self.sampling,
             size=self.size,
             transforms=build_transforms(specs),
-            flow=self.flow,
+            flow=flow,
             log_mel=self.log_mel,
-            open_clip=FileOpener(self.decoder, self.decode_short_side),
+            open_clip=open_clip,
             deadline_seconds=self.deadline_seconds,
         )
 
@@ -184,6 +190,7 @@ def reading(
         preprocessing.get("decode_short_side"),
         _transforms(preprocessing, box),
         None if box is None else tuple(box),
+        bool(preprocessing.get("flow_to_next")) or preprocessing.get("flow") == STORED,
     )
 
 

@@ -10,6 +10,7 @@ import youtube8m_shards as shards
 from PIL import Image
 
 from jaxvid import build_data, cli, config
+from jaxvid.cli import _data_check
 from jaxvid.cli._data_stats import in_words, training_clips
 from jaxvid.core.errors import ConfigError
 from jaxvid.core.record import DatasetIndex
@@ -110,6 +111,20 @@ class TestCheck:
         assert code == 0 and f"{sound}: dataset rwf2000\n" in out
         code, out, _ = run(capsys, "check", sound, "--config", RECIPE, "--splits", "val")
         assert code == 0 and "train: " not in out and "val: 2 clips" in out
+
+    def test_the_sound_is_read_where_the_recipe_hears(self, capsys, sound, monkeypatch):
+        rates, read_facts = [], _data_check.read_facts
+
+        def spy(*args, audio_rate, **kwargs):
+            rates.append(audio_rate)
+            return read_facts(*args, audio_rate=audio_rate, **kwargs)
+
+        monkeypatch.setattr(_data_check, "read_facts", spy)
+        words = ["check", "--config", "configs/avslowfast_rwf.py:test"]
+        words += [f"--config.data.root={sound}", "--config.data.audio_rate=8000"]
+        assert run(capsys, *words, "--config.data.audio=log_mel")[0] == 0  # no track is silence
+        assert run(capsys, *words)[0] == 0
+        assert rates == [8000, 0]
 
     def test_a_split_that_is_not_there(self, capsys, tmp_path, sound):
         (tmp_path / "train").symlink_to(sound / "train")

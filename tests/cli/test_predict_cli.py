@@ -11,6 +11,7 @@ from jaxvid import model_tree, pretrained, saving
 from jaxvid.cli import main, predict
 from jaxvid.data import sampling
 from jaxvid.data.transform_list import build_transforms
+from jaxvid.decode import flow as optical_flow
 from jaxvid.decode import video
 from jaxvid.infer import predictor
 
@@ -189,6 +190,35 @@ def test_a_model_of_flow_asks_how(tmp_path, capsys):
     assert predict.run([FILES[0], "--checkpoint", path, "--flow", "dis", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert [p["probability"] for p in entry["predictions"]] == [0.5, 0.5]
+
+
+def test_flow_of_a_store_goes_to_the_next_frame(tmp_path, capsys):
+    model = pretrained.create_model("i3d", variant="test", num_classes=2, stream="flow", channels=2)
+    shapes = model_tree.variable_shapes(model, (8, 32, 32, 2))
+    rng = np.random.default_rng(0)
+    draw = jax.tree.map(lambda x: rng.uniform(0.1, 0.9, x.shape).astype(np.float32), shapes)
+    told = TOLD | {"num_frames": 8, "size": 32, "short_side": 32, "decode_short_side": 32}
+    path = str(tmp_path / "flow")
+    saving.save_pretrained(path, model, draw, {"preprocessing": told | {"flow": "stored"}})
+    assert predict.run([FILES[0], "--checkpoint", path]) == 2
+    assert "store that is not here to tell its method; say which jaxvid data prepare was given" in (
+        capsys.readouterr().err
+    )
+    pytest.importorskip("cv2")
+    assert predictor.reading(told | {"flow": "stored"}, flow="dis").flow_to_next
+    assert not predictor.reading(told | {"flow": "dis"}, flow="dis").flow_to_next
+    source = predictor.reading(told | {"flow": "dis", "flow_to_next": True}, flow="dis").source(
+        FILES[:1]
+    )
+    with video.open(FILES[0], short_side=32) as reader:
+        wanted = sampling.linspace(reader.meta.num_frames, 8)[0]
+        pairs = [reader.frames_at([i, i + 1]) for i in wanted[:-1]]
+    steps = np.stack([optical_flow.flow(pair, "dis")[0] for pair in pairs])
+    cut = (steps.shape[2] - 32) // 2
+    ours = source.load(0, None)["flow"][0, :-1]
+    apart = np.abs(ours - steps[:, :32, cut : cut + 32].clip(-20, 20))
+    assert apart.mean() < 0.16 < np.abs(steps).mean(), "a level"
+    assert predict.run([FILES[0], "--checkpoint", path, "--flow", "dis"]) == 0
 
 
 def test_an_export_of_several_labels_a_clip(folder, tmp_path, capsys):

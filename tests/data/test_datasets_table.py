@@ -345,3 +345,27 @@ def test_weights_travel_with_the_records(tmp_path):
 def test_unknown_split(tmp_path):
     with pytest.raises(UnknownNameError, match="split of table 'vall'. Did you mean 'val'"):
         table.load(tmp_path, "vall")
+
+
+def test_times_under_other_names_are_said_once(tmp_path, caplog):
+    grow(tmp_path, "a.mp4", "b.mp4")
+    for split in ("train", "val"):
+        header = f"path,label,start_frame,End-Frame,num_frames,fps,{split}"
+        write(tmp_path / f"{split}.csv", header, "a.mp4,run,30,90,400,30,x")
+    for split in ("train", "val", "train"):
+        (record,) = table.load(tmp_path, split).records
+        assert record.end_seconds is None
+    said = [m for m in caplog.messages if "look like times or frames and are not used" in m]
+    assert len(said) == 2 and "train.csv" in said[0] and "val.csv" in said[1]
+    assert said[0].endswith(
+        "not used: 'start_frame', 'End-Frame'. What is read, in seconds, is start (start_seconds, start, "
+        "start_time, time_start, start_sec, begin) and end (end_seconds, end, end_time, time_end, "
+        "end_sec, stop, stop_time)"
+    )
+
+
+def test_known_times_beside_frames_are_enough(tmp_path, caplog):
+    grow(tmp_path, "a.mp4")
+    rows = ("path,label,start,end,start_frame,end_frame", "a.mp4,run,1,3,30,90")
+    (record,) = table.load(write(tmp_path / "train.csv", *rows).parent, "train").records
+    assert (record.start_seconds, record.end_seconds) == (1, 3) and "look like" not in caplog.text

@@ -1,5 +1,6 @@
 import os
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +56,40 @@ def test_every_frame_is_decoded_only_where_that_is_asked_for(tmp_path, clip):
     path = str(clip)
     assert read_facts([path], frames=1)[path].error is None
     assert "at frame" in read_facts([path], frames=None)[path].error
+
+
+@pytest.mark.parametrize("frames", [3, None])
+def test_the_sound_is_read_only_where_that_is_asked_for(tmp_path, frames):
+    """All packets of the track are noise behind the header, and the pictures are sound."""
+    path = str(tmp_path / "deaf.mkv")
+    rng = np.random.default_rng(0)
+    with av.open(path, "w") as file:
+        video = file.add_stream("mjpeg", rate=10)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuvj420p"
+        sound = file.add_stream("aac", rate=16000, layout="mono")
+        for second in range(2):
+            for number in range(10):
+                pixels = rng.integers(0, 256, (32, 48, 3), np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels).reformat(format="yuvj420p")
+                frame.pts = 10 * second + number
+                file.mux(video.encode(frame))
+        samples = rng.uniform(-0.5, 0.5, (1, 32000)).astype(np.float32)
+        heard = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+        heard.sample_rate, heard.pts = 16000, 0
+        for packet in [*sound.encode(heard), *sound.encode(None)]:
+            noise = av.Packet(b"\x5a" * packet.size)
+            noise.stream, noise.time_base = sound, packet.time_base
+            noise.pts, noise.dts, noise.duration = packet.pts, packet.dts, packet.duration
+            file.mux(noise)
+        file.mux(video.encode(None))
+    assert read_facts([path], frames=frames)[path].error is None
+    error = read_facts([path], frames=frames, audio_rate=8000)[path].error
+    assert "packets of its audio track can be decoded" in error
+
+
+def test_sound_that_is_whole_or_absent_is_no_fault(clip):
+    path = str(clip)
+    assert read_facts([path], audio_rate=8000)[path].error is None
 
 
 def test_only_files_of_one_size_are_compared(tmp_path, clip):

@@ -168,6 +168,19 @@ def test_a_stretch_of_damaged_packets_is_silent(tmp_path):
     assert np.abs(got[:16000]).max() > 0.3 and np.abs(got[-16000:-2000]).max() > 0.3
 
 
+def test_a_packet_is_silent_whatever_the_codec_says_of_it(tmp_path):
+    """FFmpeg's AAC decoder has several numbers for damage, some of them without a text."""
+    path = write(tmp_path / "a.mp4", sweep(4, 44100), codec="aac")
+    data, whole = bytearray(Path(path).read_bytes()), audio.read(path, 0.0, 4.0, 16000)
+    with av.open(path) as file:
+        places = [(p.pos, p.size) for p in file.demux(audio=0) if p.size and p.pos is not None]
+    place, size = places[len(places) // 2]
+    data[place : place + size] = b"\xff" * size
+    Path(path).write_bytes(data)
+    got = audio.read(path, 0.0, 4.0, 16000)
+    assert 0 < np.mean(np.abs(got - whole) > 0.02) < 0.1
+
+
 # --- the reader ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -123,6 +124,19 @@ def test_what_is_heard_of_a_video():
     assert got[17:].min() > SILENCE + 1
     with pytest.raises(ConfigError, match="data.audio_rate is 0, expected a whole number from 1"):
         log_mel.LogMel(rate=0)
+
+
+def test_files_are_heard_in_the_steps_of_a_store():
+    faint = noise(RATE) * np.float32(1e-4)
+    kept = np.round(faint * 32767).astype("<i2")  # as data/store_writer.py writes it
+    from_store = kept / np.float32(32767)  # as data/store.py reads it
+    readers = [types.SimpleNamespace(waveform=lambda *_, s=s: s) for s in (faint, from_store)]
+    hear = log_mel.LogMel(RATE, frames=16, mels=80)
+    file, store = (hear(reader, 0.0, 1.0) for reader in readers)
+    np.testing.assert_array_equal(file, store)
+    assert np.abs(file - log_mel.log_mel(faint, RATE, frames=16, mels=80)).max() > 0.01
+    every = np.arange(-32767, 32768, dtype="<i2") / np.float32(32767)
+    np.testing.assert_array_equal(log_mel._as_stored(every), every)
 
 
 def test_without_librosa_it_says_what_to_install(monkeypatch):

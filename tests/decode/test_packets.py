@@ -103,6 +103,33 @@ def test_a_recording_that_begins_between_key_frames(tmp_path, write_video, codec
     assert np.abs(got.astype(int) - expected).max() <= 2
 
 
+@pytest.mark.parametrize("name, codec", [("a.ts", "libx264"), ("a.mpg", "mpeg2video")])
+def test_a_clock_that_begins_anew_tells_no_rate(tmp_path, write_video, name, codec):
+    """Two recordings in one file: their times lie over each other, and would make 50 frames a second."""
+    path = write_video(tmp_path / name, noise(40), 25, codec)
+    path.write_bytes(path.read_bytes() * 2)
+    assert read(path).duration is None
+    with video.open(path) as reader:
+        assert (reader.meta.num_frames, reader.meta.fps) == (80, 25)
+        assert reader.meta.duration_seconds == pytest.approx(3.2)
+
+
+@pytest.mark.parametrize("step, pause, breaks", [(1, 60, True), (1, 5, False), (1500, 60, False)])
+def test_a_clock_that_jumps(tmp_path, step, pause, breaks):
+    """Ahead by a minute between frames of a 25th of a second; not by little, nor where all are rare."""
+    path = tmp_path / "a.ts"
+    with av.open(str(path), "w", format="mpegts") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        for number, pixels in enumerate(noise(20)):
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(format="yuv420p")
+            frame.pts = step * number + 25 * pause * (number >= 10)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    table = read(path)
+    assert table.num_frames == 20 and (table.duration is None) == breaks
+
+
 def cut(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 

@@ -6,8 +6,10 @@ known here, and which of them were taken is said in the log.
 """
 
 import dataclasses
+import functools
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +36,14 @@ _DELIMITERS = (",", "\t", ";", "|")
 LABEL_SEPARATORS = (";", "|")  # between the labels of a clip, where nothing else is said
 _LIST_KEYS = ("records", "clips", "videos", "data", "items", "samples", "annotations", "rows")
 
+# start_frame, t_end, stopSeconds, frame_from; a frame or time by itself; but no num_frames, and no fps
+_TIMES = re.compile(
+    r"^(?:.*[\W_])?(?:start|end|begin|stop|onset|offset|from|to)(?:[\W_].*|s?|ing)$"
+    r"|^(?:start|end|begin|stop)_?(?:time|sec|frame|ms|at)"
+    r"|(?:first|last)[\W_]?(?:frame|time|sec)"
+    r"|^(?:time|frame|timestamp|segment|interval)s?$",
+    re.IGNORECASE,
+)
 _log = logging.getLogger("jaxvid.data")
 
 
@@ -145,10 +155,28 @@ def _columns(file: Path, header: Sequence[str], given: Mapping, *, needs_label: 
         name = asked or next((lower[word] for word in usual if word in lower), None)
         if name is not None and name not in columns.values():
             columns[what] = name
+    _warn_of_unused(file, [name for name in header if name not in columns.values()], columns)
     missing = [w for w in ("path", "label") if w not in columns and (needs_label or w == "path")]
     if missing:
         raise DataError(_no_columns(file, header, missing))
     return columns
+
+
+def _warn_of_unused(file: Path, unused: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Of times under a name that is not known: the rows would be taken for whole videos."""
+    absent = [what for what in ("start", "end") if what not in columns]
+    times = [name for name in unused if _TIMES.search(name)] if absent else []
+    if times:
+        usual = " and ".join(f"{what} ({', '.join(COLUMNS[what])})" for what in absent)
+        _warn_once(
+            f"table: {file}: columns that look like times or frames and are not used: "
+            f"{', '.join(map(repr, times))}. What is read, in seconds, is {usual}"
+        )
+
+
+@functools.cache  # the table of each split is read for the classes of all
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 def _no_columns(file: Path, header: Sequence[str], missing: Sequence[str]) -> str:

@@ -7,7 +7,9 @@
 Labels are names or numbers (from 0 or from 1: found, and said); several a clip stand in a JSON
 list, or are divided by `;` or `|`, and make the set multi-label. A column `weight` says how often a
 clip is drawn beside others (data.class_sampling="weighted"). Columns go by many names (`video`,
-`class`, …), and so do splits; what was taken for what is said in the log. Paths are relative to
+`class`, …), and so do splits; what was taken for what is said in the log. Times are in seconds, in
+columns such as start and end (start_time, time_end, …); others that look like times or frames are
+warned of, since without them a row is the whole video. Paths are relative to
 root, to `videos`, or to the table.
 
 The classes are the sorted names in the training rows, unless a class list is given: `class_names`,
