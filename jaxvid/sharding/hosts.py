@@ -27,8 +27,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     anything else is one process alone. Raises ConfigError when only part is known or the others do
     not come.
     """
-    given = Job(coordinator, num_processes, process_id)
-    job = given.or_else(detect(os.environ))
+    job = detect(os.environ, Job(coordinator, num_processes, process_id))
     if job == Job():
         if "TPU_ML_PLATFORM" in os.environ:  # jax sets it on machines with a TPU
             jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
@@ -63,11 +62,14 @@ def _check(job: Job) -> None:
             "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID); got coordinator="
             f"{job.coordinator}, num_processes={job.num_processes}, process_id={job.process_id}"
         )
-    if not re.fullmatch(r".+:\d+", job.coordinator):
+    port = re.fullmatch(r".+:(\d+)", job.coordinator)
+    if not port or not 1 <= int(port[1]) <= 65535:
         raise ConfigError(
-            f"the coordinator is {job.coordinator!r}, expected HOST:PORT of process 0, such as "
-            "node1:12345"
+            f"the coordinator is {job.coordinator!r}, expected HOST:PORT of process 0, the port from "
+            "1 to 65535, such as node1:12345"
         )
+    if job.num_processes < 1:
+        raise ConfigError(f"num_processes={job.num_processes}: expected a number from 1")
     if not 0 <= job.process_id < job.num_processes:
         raise ConfigError(
             f"process_id={job.process_id} of num_processes={job.num_processes}: expected 0 to "

@@ -18,7 +18,7 @@ LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 WORDS = ["--config", "a b.py:x", "--config.data.mean=(1, 'two')", "--workdir", "$HOME/`w`"]
 
-# srun as far as a job needs it: starts the tasks, hands SIGTERM on, ends all when one fails.
+# srun as far as a job needs it: starts the tasks; SIGTERM to it kills them, without a word before.
 SRUN = """#!{python}
 import os, signal, subprocess, sys
 words = [w for w in sys.argv[1:] if not w.startswith("--kill-on-bad-exit")]
@@ -30,8 +30,21 @@ tasks = [
     }})
     for i in range(count)
 ]
-signal.signal(signal.SIGTERM, lambda *_: [t.terminate() for t in tasks])
-sys.exit(max(t.wait() for t in tasks))
+signal.signal(signal.SIGTERM, lambda *_: [t.kill() for t in tasks])
+with open(os.path.join(os.path.dirname(__file__), "tasks"), "w") as file:
+    file.write(" ".join(str(t.pid) for t in tasks))
+codes = [t.wait() for t in tasks]
+sys.exit(max(128 - c if c < 0 else c for c in codes))
+"""
+
+# scancel, with --signal=TERM or without: SIGTERM to the tasks, past srun. It returns later than they end.
+SCANCEL = """#!{python}
+import os, signal, sys, time
+assert sys.argv[1:] in (["--signal=TERM", "4711"], ["4711"]), sys.argv
+with open(os.path.join(os.path.dirname(__file__), "tasks")) as file:
+    for task in file.read().split():
+        os.kill(int(task), signal.SIGTERM)
+time.sleep(0.3)
 """
 
 # The program, as far as the scripts are concerned: says how it was started, obeys SIGTERM.
@@ -73,6 +86,7 @@ def stage(tmp_path):
     for name in ("scontrol", "gcloud"):
         program(folder, name, record)
     program(folder, "srun", SRUN)
+    program(folder, "scancel", SCANCEL)
     environment = {
         **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
@@ -168,8 +182,20 @@ def test_slurm_near_its_time_limit_saves_and_queues_again_but_not_for_ever(stage
     process.send_signal(signal.SIGUSR1)
     code, stderr = finish(process, timeout=30)
     seen, calls = read()
-    assert code == 143 and all(s["stopped"] for s in seen), stderr
+    assert code == 143 and all(s.get("stopped") for s in seen), stderr
     assert calls == queued
+
+
+def test_slurm_a_user_who_cancels_gets_a_checkpoint_and_no_new_start(stage):
+    environment, read = stage
+    process = slurm(environment | {"SECONDS_LONG": "60"})
+    await_processes(read, 2)
+    process.send_signal(signal.SIGTERM)  # SLURM tells the script and the tasks
+    subprocess.run(["scancel", "4711"], env=environment, check=True)
+    code, stderr = finish(process, timeout=30)
+    seen, calls = read()
+    assert code == 143 and all(s.get("stopped") for s in seen), stderr
+    assert calls == []
 
 
 def test_slurm_does_not_queue_an_error_again(stage):

@@ -102,3 +102,8 @@ def test_the_dockerfile_copies_what_there_is_and_ends_in_the_program():
     assert steps[-1][0] == "ENTRYPOINT"
     assert json.loads(steps[-1][1]) == ["python", "-m", "jaxvid.main"]
     assert lines[lines.index('# python -m jaxvid.main "$@"') + 1].startswith("ENTRYPOINT")
+
+
+def test_the_image_has_the_versions_that_were_tested():
+    installs = re.findall(r"pip install .*", (LAUNCH / "Dockerfile").read_text())
+    assert installs and all("-c constraints.txt" in line for line in installs)

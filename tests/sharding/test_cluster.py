@@ -1,6 +1,7 @@
 """What the environments of clusters mean. The variables are those that each really sets."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -43,10 +44,22 @@ def test_nothing_is_one_process():
         ("node[007,009-015]", "node007"),
         ("rack[3-4]-gpu,other", "rack3-gpu"),
         ("a.b-c,d[1-2]", "a.b-c"),
+        ("[1-3]", "1"),
+        ("rack[1-2]node[03-05]", "rack1node03"),
+        ("rack[1,4]node[03-05,07]-ib,other[1-2]", "rack1node03-ib"),
     ],
 )
 def test_the_first_of_slurms_nodes(nodes, first):
     assert first_host(nodes) == first
+
+
+@pytest.mark.parametrize("nodes", ["node[1-3", "node[]", "node1]", ",node1", "n[a-c]", "n[[1]]"])
+def test_a_list_of_nodes_that_is_none(nodes):
+    words = f"SLURM_STEP_NODELIST={nodes!r} in the environment, expected names such as node[007-01"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        detect(SLURM | {"SLURM_STEP_NODELIST": nodes})
+    job = detect(SLURM | {"SLURM_STEP_NODELIST": nodes}, Job("node1:1234"))  # as the error advises
+    assert job == Job("node1:1234", 4, 2)
 
 
 def test_slurm_one_process_a_node_sees_all_its_gpus():
@@ -65,8 +78,51 @@ def test_slurm_several_processes_a_node_take_a_gpu_each_unless_they_are_divided_
     several = SLURM | {"SLURM_STEP_NUM_NODES": "1", "SLURM_LOCALID": "3"}
     assert detect(several).local_devices == (3,)
     assert detect(several | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}).local_devices == (3,)
-    assert detect(several | {"CUDA_VISIBLE_DEVICES": "3"}).local_devices is None
+    for one in ("3", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "MIG-1c5f", "NoDevFiles"):
+        assert detect(several | {"CUDA_VISIBLE_DEVICES": one}).local_devices is None
+    assert detect(several | {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}).local_devices == (3,)
     assert detect(several | {"JAX_LOCAL_DEVICE_IDS": "6,7"}).local_devices is None
+    own = several | {"SLURM_GPUS_PER_TASK": "2", "CUDA_VISIBLE_DEVICES": "6,7"}
+    assert detect(own).local_devices is None
+
+
+UNUSED = (
+    "%s processes on this node take one GPU each: %s of CUDA_VISIBLE_DEVICES stay unused; start one "
+    "process a node, which takes all, or as many as there are GPUs"
+)
+
+
+@pytest.mark.parametrize(
+    "environment, said",
+    [
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, ["2", "2,3"]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b,GPU-c"}, ["2", "GPU-c"]),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, None),
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_LOCALID": "1"}, None),  # once a node
+        ({}, None),
+        (  # the third of nodes with 1, 1 and 3 tasks
+            {
+                "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+                "SLURM_STEP_NUM_TASKS": "5",
+                "SLURM_STEP_NUM_NODES": "3",
+                "SLURM_STEP_TASKS_PER_NODE": "1(x2),3",
+                "SLURM_NODEID": "2",
+            },
+            ["3", "3"],
+        ),
+    ],
+)
+def test_gpus_that_nobody_takes_are_said_once_a_node(environment, said, caplog):
+    two_each = SLURM | {"SLURM_STEP_NUM_NODES": "2", "SLURM_LOCALID": "0"}
+    job = detect(two_each | environment)
+    assert job.local_devices == (int(environment.get("SLURM_LOCALID", 0)),)
+    assert [r.getMessage() for r in caplog.records] == ([UNUSED % tuple(said)] if said else [])
+
+
+def test_open_mpi_says_too_which_gpus_nobody_takes(caplog):
+    first = OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_RANK": "0", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4"}
+    assert detect(first).local_devices == (0,)
+    assert [r.getMessage() for r in caplog.records] == [UNUSED % (4, "4")]
 
 
 def test_slurms_batch_script_and_steps_of_one_task_are_single_processes():
@@ -92,6 +148,17 @@ def test_open_mpi_5_needs_the_address():
     assert detect({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}) == Job()
 
 
+def test_open_mpi_wins_over_the_slurm_job_that_it_runs_in():
+    """mpirun starts its helpers with srun, and they hand SLURM's variables of that step down."""
+    inherited = SLURM | {"SLURM_STEP_NUM_NODES": "1", "SLURM_LOCALID": "3"}
+    assert detect(inherited | OPEN_MPI) == detect(OPEN_MPI)
+    five = {k: v for k, v in (inherited | OPEN_MPI).items() if "orte" not in k}
+    assert detect(five) == Job(None, 8, 5, (1,))  # no coordinator of SLURM's step
+    assert detect(five, Job("node1:1234")) == Job("node1:1234", 8, 5, (1,))
+    alone = {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}
+    assert detect(inherited | alone) == Job()
+
+
 def test_what_is_said_openly_wins():
     own = {
         "JAX_COORDINATOR_ADDRESS": "jaxvid-workers-0-0.jaxvid:8482",
@@ -100,7 +167,7 @@ def test_what_is_said_openly_wins():
     }
     assert detect(own) == Job("jaxvid-workers-0-0.jaxvid:8482", 16, 0)
     assert detect(SLURM | own).num_processes == 16
-    assert Job(process_id=3).or_else(detect(own)).process_id == 3
+    assert detect(own, Job(process_id=3)).process_id == 3
 
 
 def test_a_number_that_is_none():
@@ -113,6 +180,9 @@ def test_a_number_that_is_none():
     [
         (("node1:12", 2, None), "belong together.*process_id=None"),
         (("node1", 2, 0), "the coordinator is 'node1', expected HOST:PORT"),
+        (("node1:0", 2, 0), "is 'node1:0', expected HOST:PORT of process 0, the port from 1 to 65"),
+        (("node1:65536", 2, 0), "the coordinator is 'node1:65536', expected HOST:PORT"),
+        (("node1:12", 0, 0), "num_processes=0: expected a number from 1$"),
         (("node1:12", 2, 2), "process_id=2 of num_processes=2: expected 0 to 1"),
     ],
 )
