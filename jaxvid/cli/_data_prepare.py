@@ -2,11 +2,14 @@
 and which clips are of which split and class."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jaxvid
@@ -31,7 +34,7 @@ EXAMPLES = """examples:
 Then train with --config.data.store=STORE: it takes the same frames as from the files. On a machine that has
 only the store it also takes the records from there, of the splits and reader options prepared (--split,
 --option, or those of --config). Started again it goes on where it was, and adds what is new, failed or
-changed; Ctrl-C loses nothing.
+changed; Ctrl-C and SIGTERM lose nothing.
 
 exit code: 0, 1 if a video or split cannot be read (the others are done) or it was interrupted, 2 if
 nothing could be started
@@ -42,10 +45,28 @@ def run(argv: Sequence[str]) -> int:
     """`jaxvid data prepare ROOT|--config FILE --store STORE …` -> exit code."""
     args, overrides = arguments.parse(_parser(), argv)
     try:
-        return _prepare(args, arguments.choose(args, overrides))
+        with _sigterm_as_ctrl_c():
+            return _prepare(args, arguments.choose(args, overrides))
     except (ValueError, OSError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A cluster that preempts sends SIGTERM: what is whole shall be kept then too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

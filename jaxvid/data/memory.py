@@ -10,6 +10,7 @@ import collections
 import logging
 import os
 import threading
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,9 @@ class InMemory:
     def _start(self) -> None:
         self.bytes_held = 0
         self._told_full = False
-        self._held: dict[str, tuple[np.ndarray, reader.Reader]] = {}
+        self._held: dict[Hashable, tuple[np.ndarray, reader.Reader]] = {}
         self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
+        self._locks: dict[Hashable, threading.Lock] = collections.defaultdict(threading.Lock)
 
     def __getstate__(self) -> dict:
         return {name: getattr(self, name) for name in ("limit_bytes", "backend", "flow", "_open")}
@@ -62,17 +63,23 @@ class InMemory:
 
     def __call__(self, record: VideoRecord) -> reader.Reader:
         """A reader from memory, or the one of the file where that does not fit."""
+        key = self._key(record)
         with self._lock:
-            held, mine = self._held.get(record.path), self._locks[record.path]
+            held, mine = self._held.get(key), self._locks[key]
         if held is None:
             with mine:  # threads that want the same video wait for the first
-                held = self._held.get(record.path)
+                held = self._held.get(key)
                 if held is None:
                     opened = self._open(record)
                     held = self._keep(record, opened)
                     if held is None:
                         return opened
         return _MemoryReader(record, *held, self._open)
+
+    def _key(self, record: VideoRecord) -> Hashable:
+        """What tells its video from the others: the path, unless one file holds many videos."""
+        key = getattr(self._open, "key", None)
+        return key(record) if key else record.path
 
     def _keep(self, record: VideoRecord, opened: reader.Reader):
         """What is held of a video from now on, or None where it does not fit; then it stays open."""
@@ -99,8 +106,8 @@ class InMemory:
             raise
         frames.flags.writeable = False  # readers hand out views of it
         with self._lock:
-            self._held[record.path] = frames, opened
-            self._locks.pop(record.path, None)
+            self._held[self._key(record)] = frames, opened
+            self._locks.pop(self._key(record), None)
         return frames, opened
 
 

@@ -30,7 +30,8 @@ logger = logging.getLogger("jaxvid.data")
 
 class OpenClip(Protocol):
     """Opens the video of a record, wherever its frames lie; picklable. `backend` is what errors
-    name."""
+    name. Where one file holds many videos it also has `key(record)`, which tells them apart (any
+    hashable value); without it a video is told by the record's path."""
 
     backend: str
 

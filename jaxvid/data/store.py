@@ -27,9 +27,9 @@ from jaxvid.data.store_format import (
     SHARDS,
     Settings,
     StoredVideo,
-    digest_of,
     key_of,
     read_shard_lists,
+    same_content,
 )
 from jaxvid.decode import jpeg, reader
 
@@ -126,7 +126,7 @@ class Store:
     def _check_files(self, paths: dict[str, str]) -> None:
         step = -(-len(paths) // _FILES_COMPARED)
         for key, path in list(paths.items())[:: max(1, step)]:
-            if os.path.exists(path) and digest_of(path) != self._videos[key][0].digest:
+            if os.path.exists(path) and not same_content(path, self._videos[key][0].digest):
                 raise DataError(
                     f"{path}: the file is not the one that {self.folder} was made from, or has "
                     "changed since; run jaxvid data prepare again, which replaces it in the store"

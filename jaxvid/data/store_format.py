@@ -142,14 +142,12 @@ def key_of(path: str | os.PathLike, root: str | os.PathLike) -> str:
 
 
 def digest_of(path: str | os.PathLike) -> str:
-    """Tells one content from another: the hash of a file's size, start and end, or of the names and
-    sizes in a folder of frames. Raises OSError."""
-    hashed = hashlib.blake2b(digest_size=12)
+    """Tells one content from another: the hash of a file's size, start and end; of a folder of frames
+    "NAMES-PIXELS", the hash of their names and sizes, and that of the first 64 KiB of the first, the
+    middle and the last (many formats give all frames one size). Raises OSError."""
     if os.path.isdir(path):
-        with os.scandir(path) as entries:
-            for name, size in sorted((e.name, e.stat().st_size) for e in entries):
-                hashed.update(f"{name}\n{size}\n".encode())
-        return hashed.hexdigest()
+        return _frames_digest(Path(path))
+    hashed = hashlib.blake2b(digest_size=12)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         hashed.update(str(size).encode())
@@ -157,3 +155,23 @@ def digest_of(path: str | os.PathLike) -> str:
             file.seek(start)
             hashed.update(file.read(_ENDS))
     return hashed.hexdigest()
+
+
+def same_content(path: str | os.PathLike, kept: str) -> bool:
+    """Whether a file, or folder of frames, has the digest that a store kept of it. Older stores kept
+    NAMES alone of frames, which then decides, so that they need not be made anew. Raises OSError."""
+    now = digest_of(path)
+    return kept == (now if "-" in kept else now.partition("-")[0])
+
+
+def _frames_digest(folder: Path) -> str:
+    names, frames = hashlib.blake2b(digest_size=12), hashlib.blake2b(digest_size=12)
+    with os.scandir(folder) as entries:
+        found = sorted((e.name, e.stat().st_size, e.is_file()) for e in entries)
+    for name, size, _ in found:
+        names.update(f"{name}\n{size}\n".encode())
+    files = [name for name, _, is_file in found if is_file]
+    for name in files and (files[0], files[len(files) // 2], files[-1]):
+        with open(folder / name, "rb") as file:
+            frames.update(file.read(_ENDS))
+    return f"{names.hexdigest()}-{frames.hexdigest()}"

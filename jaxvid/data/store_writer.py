@@ -2,7 +2,7 @@
 
 Several shards are written at once, each by one thread (decoding and encoding let go of the GIL). A
 shard counts once it is whole, so a run may be killed and started again; Ctrl-C ends the shards
-early and loses nothing. Several machines can share the work on one store, each with its part of the
+early and loses nothing (SIGTERM too, under `jaxvid data prepare`). Several machines can share the work on one store, each with its part of the
 videos.
 """
 
@@ -42,6 +42,7 @@ from jaxvid.data.store_format import (
     digest_of,
     key_of,
     read_shard_lists,
+    same_content,
     write_shard_list,
 )
 from jaxvid.decode import flow as optical_flow
@@ -128,7 +129,7 @@ def pending(
         if entry is None or entry[0].failed:
             return False
         try:
-            return digest_of(path) == entry[0].digest
+            return same_content(path, entry[0].digest)
         except OSError:
             return False  # decoding will say what is wrong with it
 

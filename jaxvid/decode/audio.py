@@ -132,7 +132,7 @@ def _decoded(container, stream, path: str) -> Iterator[av.AudioFrame]:
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.FFmpegError:  # each codec has words of its own for damage
             damaged += 1
             continue
         decoded += len(frames)

@@ -3,8 +3,10 @@
 PyAV reads the facts first (`meta` is the same whatever the backend), because decord alone cannot be
 trusted with them: it counts packets that give no frame, may never return when it seeks past the
 real end, lands on other frames than asked where key frames are close or timestamps are absent,
-and prefers the largest video stream to the first. So it never seeks here. Frames are skipped inside
-the first group of pictures, where skipping is safe, and the video is read through otherwise.
+and chooses among several video streams by rules of its own. So it never seeks here. Frames are
+skipped inside the first group of pictures, where skipping is safe, and the video is read through
+otherwise. Of several video streams it is given a copy of the right one alone, and so of a transport
+stream, where it makes frames up at the start and the end.
 
 What it cannot decode at the end it fills with the frame before, without saying so (`missing_frames`
 stays 0); more than a tenth of that is a DecodeError, as with PyAV. A damaged stream can still hang
@@ -14,6 +16,7 @@ it for good: call it under `deadline.run_with_deadline`.
 import io
 import re
 
+import av
 import numpy as np
 
 from jaxvid.core.errors import ConfigError
@@ -41,6 +44,19 @@ _DECORD_ERRORS = (
 )
 
 
+class _Facts(pyav.Reader):
+    """What PyAV says of a file, and whether decord can be given the file as it is."""
+
+    @property
+    def must_be_copied(self) -> bool:
+        pictures = [
+            s
+            for s in self._container.streams.video
+            if not s.disposition & av.stream.Disposition.attached_pic
+        ]
+        return len(pictures) > 1 or self._container.format.name == "mpegts"
+
+
 class Reader(reader.Reader):
     """A video file, decoded by decord. Its own reader is made anew in every call of frames_at: it
     keeps wrong positions after a batch, and must not be shared by threads."""
@@ -49,14 +65,14 @@ class Reader(reader.Reader):
 
     def __init__(self, path: str, short_side: int | None = None):
         super().__init__(path)
-        with pyav.Reader(path, short_side, backend=self.backend) as facts:
+        with _Facts(path, short_side, backend=self.backend) as facts:
             self.meta, self._table = facts.meta, facts.table
-            self._stream_index = None if facts.is_libavs_choice else facts.stream_index
+            self._stream_index = facts.stream_index if facts.must_be_copied else None
             turned, mirrored = facts.meta.rotation_degrees != 0, facts.orientation.mirrored
         if mirrored or (turned and self._stream_index is not None):
             raise self._error(
-                "its picture is stored mirrored, or turned in one of several video streams, which "
-                "decord does not put right; take the decoder 'pyav'"
+                "its picture is stored mirrored, or turned in one of several video streams or in "
+                "a transport stream, which decord does not put right; take the decoder 'pyav'"
             )
 
     def _decode(self, needed: np.ndarray) -> np.ndarray:
@@ -79,7 +95,13 @@ class Reader(reader.Reader):
     def _source(self) -> str | io.BytesIO:
         if self._stream_index is None:
             return self.path
-        return pyav.single_stream(self.path, self._stream_index)
+        try:
+            return _stream_alone(self.path, self._stream_index)
+        except av.FFmpegError as error:
+            raise self._error(
+                "decord needs a copy of its video stream alone, and none can be made (FFmpeg says: "
+                f"{error.strerror or error}); take the decoder 'pyav'"
+            ) from error
 
     def _is_in_first_group(self, video: decord.VideoReader, needed: np.ndarray) -> bool:
         keys = video.get_key_indices()
@@ -109,3 +131,20 @@ class Reader(reader.Reader):
         line = (str(error).splitlines() or [type(error).__name__])[0]
         line = re.sub(r"^(\[[0-9:]+\] \S+:[0-9]+: )+", "", line)
         return line.replace(f"[{self.path}]", "").strip()
+
+
+def _stream_alone(path: str, stream_index: int) -> io.BytesIO:
+    """The packets of one stream, not decoded, as a Matroska file in memory. Raises av.FFmpegError,
+    where decoding times go back, as in recordings that were joined."""
+    file = io.BytesIO()
+    local = {"protocol_whitelist": "file"}
+    with av.open(path, metadata_errors="replace", options=local) as source:
+        stream = source.streams[stream_index]
+        with av.open(file, "w", format="matroska") as target:
+            copy = target.add_stream_from_template(stream)
+            for packet in source.demux(stream):
+                if packet.size:  # the first ones of Matroska have no decoding time, and count
+                    packet.stream = copy
+                    target.mux(packet)
+    file.seek(0)
+    return file

@@ -29,7 +29,7 @@ MEAN, STD = -7.03, 4.66
 
 @dataclasses.dataclass(frozen=True)
 class LogMel:
-    """What is heard of a video while a clip is seen; picklable.
+    """What is heard of a video while a clip is seen, in samples of 16 bits; picklable.
 
     rate: samples a second, higher tones than half of it are not heard. frames, mels: the size of a
     spectrogram. Raises ConfigError for numbers that cannot be.
@@ -46,8 +46,13 @@ class LogMel:
     def __call__(self, reader: Reader, start_seconds: float, end_seconds: float) -> np.ndarray:
         """float32 (frames, mels) of [start, end); silence where the video has no track. Raises
         DecodeError for a track that is damaged."""
-        samples = reader.waveform(start_seconds, end_seconds, self.rate)
+        samples = _as_stored(reader.waveform(start_seconds, end_seconds, self.rate))
         return log_mel(samples, self.rate, frames=self.frames, mels=self.mels)
+
+
+def _as_stored(samples: np.ndarray) -> np.ndarray:
+    """In steps of 16 bits, as stores keep sound: finer steps make empty mel bins quieter in files."""
+    return np.round(samples * np.float32(32767)) / np.float32(32767)
 
 
 def log_mel(waveform: np.ndarray, rate: int, *, frames: int, mels: int) -> np.ndarray:

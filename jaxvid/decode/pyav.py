@@ -12,7 +12,6 @@ it states none) to full-range RGB, 8 bits. Frames that the decoder repaired are 
 """
 
 import contextlib
-import io
 from collections.abc import Iterator
 
 import av
@@ -65,11 +64,6 @@ class Reader(reader.Reader):
     def stream_index(self) -> int:
         """Which of the container's streams is decoded."""
         return self._stream.index
-
-    @property
-    def is_libavs_choice(self) -> bool:
-        """Whether FFmpeg, left alone, would take the same stream (it likes the largest best)."""
-        return self._container.streams.best("video").index == self._stream.index
 
     # -- the file -----------------------------------------------------------------------------
 
@@ -281,21 +275,6 @@ class Reader(reader.Reader):
         except _AV_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise self._error(f"FFmpeg says: {reason}", frame) from error
-
-
-def single_stream(path: str, stream_index: int) -> io.BytesIO:
-    """The packets of one stream alone, not decoded, as a Matroska file in memory."""
-    file = io.BytesIO()
-    with av.open(path, metadata_errors="replace") as source:
-        stream = source.streams[stream_index]
-        with av.open(file, "w", format="matroska") as target:
-            copy = target.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    target.mux(packet)
-    file.seek(0)
-    return file
 
 
 def _orientation(frame: av.VideoFrame) -> Orientation:

@@ -1,7 +1,9 @@
 """`jaxvid data prepare` and `jaxvid data bench` from the command line."""
 
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from jaxvid import build, cli, config
 from jaxvid.core.errors import DataError
 from jaxvid.core.record import VideoRecord
-from jaxvid.data import store_index
-from jaxvid.data.datasets import rwf2000
+from jaxvid.data import store_index, store_writer
+from jaxvid.data.datasets import rwf2000, table
 from jaxvid.data.sampling import Sampling
 from jaxvid.data.source import ClipSource, FileOpener
 from jaxvid.data.store import Store
@@ -143,6 +145,46 @@ def test_flow_is_kept_when_asked_for(run, root, tmp_path):
         assert clip.flow_at([9, 0]).shape == (2, 24, 36, 2)
     code, _, err = run(*words[:-3])
     assert code == 2 and "made with flow='dis', asked for was 'none'" in err
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(run, root, tmp_path, monkeypatch):
+    real, seen, outside = store_writer._store_video, [], []
+
+    def terminated(path, going, records):
+        seen.append(path)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            going.stop.wait(10)
+        return real(path, going, records)
+
+    def handler(*_):
+        outside.append("came through")
+
+    monkeypatch.setattr(store_writer, "_store_video", terminated)
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        code, out, _ = run("prepare", root, "--store", tmp_path / "st", "--workers", 1)
+        assert signal.getsignal(signal.SIGTERM) is handler and not outside
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 1 and "2 videos stored" in out and "interrupted: run it again to go on" in out
+    assert len(Store(tmp_path / "st")) == 2
+    assert not list((tmp_path / "st" / "shards").glob(".*"))
+
+
+def test_folds_of_one_name_share_a_store(run, root, tmp_path):
+    words = ("prepare", root, "--dataset", "table", "--store", tmp_path / "st", "--split", "train")
+    for fold, clips in (("1", "train/Fight/a b"), ("2", "train/NonFight/c")):
+        (tmp_path / fold).mkdir()
+        (tmp_path / fold / "train.csv").write_text(f"path,label\n{clips}.mp4,x\n")
+        code, _, err = run(*words, "--option", f"annotations={tmp_path}/{fold}/{{split}}.csv")
+        assert code == 0, err
+    for fold, name in (("1", "a b.mp4"), ("2", "c.mp4")):
+        options = {"annotations": f"/elsewhere/{fold}/{{split}}.csv"}
+        chosen = store_index.choices(table.load, options)
+        common = {"dataset": "table", "split": "train", "root": "there", "chosen": chosen}
+        (record,) = store_index.read(tmp_path / "st", **common).records
+        assert record.path.endswith(name)
 
 
 def test_several_machines_share_the_work(run, root, tmp_path):

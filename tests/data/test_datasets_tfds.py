@@ -1,5 +1,6 @@
 """Sets as TensorFlow Datasets lays them out: some written here file by file, two prepared by it."""
 
+import dataclasses
 import io
 import json
 import pickle
@@ -14,6 +15,7 @@ from PIL import Image
 
 from jaxvid.core.errors import ConfigError, DataError, DecodeError, UnknownNameError
 from jaxvid.data.datasets import tfds
+from jaxvid.data.memory import InMemory
 from jaxvid.data.sampling import Sampling
 from jaxvid.data.source import ClipSource
 from jaxvid.data.transforms.centre_crop import CentreCrop
@@ -108,6 +110,19 @@ def test_clips_come_through_the_source(tmp_path):
     got = source.load(1, None)
     assert got["video"].shape == (1, 2, 16, 16, 3) and got["label"].tolist() == [2]
     assert got["video"][0, :, 5, 5, 0].tolist() == [0, 60]
+
+
+def test_clips_of_one_file_are_told_apart_in_memory(tmp_path):
+    index, opener = tfds.load(prepared(tmp_path / "a"), "train"), tfds.Opener()
+    assert len({record.path for record in index.records}) < len(index)
+    opened = InMemory(opener, limit_bytes=10**7)
+    for _ in range(2):
+        for record in index.records:
+            with opened(record) as ours, opener(record) as file:
+                np.testing.assert_array_equal(ours.frames_at([0, 3]), file.frames_at([0, 3]))
+    assert opened.videos_held == len(index)
+    other = dataclasses.replace(record, extra=record.extra | {"feature": "other"})
+    assert opener.key(other) != opener.key(record)
 
 
 def test_several_labels_and_no_label(tmp_path):

@@ -83,6 +83,25 @@ def test_what_does_not_fit_is_read_each_time_and_said_once(records, counting, ca
     assert records[2].path in caplog.text
 
 
+class OfOneFile(FileOpener):
+    """Stands for a set with many clips in one file: which one, the id says."""
+
+    def key(self, record):
+        return record.path, record.id
+
+    def __call__(self, record):
+        return super().__call__(VideoRecord(record.id, record.id))
+
+
+def test_many_videos_of_one_file_are_told_apart(records):
+    opened = pickle.loads(pickle.dumps(InMemory(OfOneFile(), limit_bytes=10 * SIZE)))
+    for _ in range(2):
+        for record in records:
+            with opened(VideoRecord("shard", record.path)) as ours, FileOpener()(record) as file:
+                np.testing.assert_array_equal(ours.frames_at([0, 5]), file.frames_at([0, 5]))
+    assert opened.videos_held == 3
+
+
 def test_many_threads_decode_a_video_once(records, counting):
     opened = InMemory(counting, limit_bytes=10 * SIZE)
     together = threading.Barrier(8)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -97,9 +98,84 @@ def test_choices_are_what_changes_the_records():
     assert plain == store_index.choices(load, same) == {}
     assert store_index.choices(load, {"fold": 2, "more": ("b",)}) == {"fold": 2, "more": ["b"]}
     assert plain != store_index.choices(load, {"fold": 2})
-    here, there = ({"annotations": f"{folder}/a.csv"} for folder in ("here", "/else/where"))
-    assert store_index.choices(load, here) == store_index.choices(load, there) != plain
-    assert store_index.choices(load, {"annotations": "b.csv"}) != store_index.choices(load, here)
+    chosen = store_index.choices(load, {"annotations": "here/a.csv"})
+    assert chosen == {"annotations": os.path.abspath("here/a.csv")}
+
+
+def annotated(path):
+    return store_index.choices(load, {"annotations": path})
+
+
+def one(name):
+    return DatasetIndex((VideoRecord(f"there/{name}.mp4", name, (0,)),), NAMES)
+
+
+def found(folder, path):
+    return read(folder, chosen=annotated(path)).records[0].id
+
+
+def test_annotations_of_one_name_are_kept_apart(folder, caplog):
+    for fold in ("1", "2", "3"):
+        write(folder, one(fold), "there", chosen=annotated(f"/a/fold{fold}/{{split}}.csv"))
+    for base in ("/a", "/on/another/machine", "relative"):
+        assert [found(folder, f"{base}/fold{n}/{{split}}.csv") for n in (1, 2, 3)] == [
+            "1",
+            "2",
+            "3",
+        ]
+    assert not caplog.records
+    write(folder, one("new"), "there", chosen=annotated("/a/fold2/{split}.csv"))
+    assert [found(folder, f"/a/fold{n}/{{split}}.csv") for n in (1, 2, 3)] == ["1", "new", "3"]
+    assert store_index.holds(folder, "train", annotated("/b/{split}.csv"))
+    with pytest.raises(DataError, match="prepared from several annotations of this name") as error:
+        found(folder, "/a/{split}.csv")
+    assert "/a/fold1/{split}.csv, /a/fold2/{split}.csv, /a/fold3/" in str(error.value)
+    assert "asked for is /a/{split}.csv. Name them with the last folders" in str(error.value)
+    with pytest.raises(DataError, match="several annotations of this name"):
+        found(folder, "/a/fold9/{split}.csv")
+
+
+def test_the_log_says_when_only_the_name_of_annotations_is_the_same(folder, caplog):
+    write(folder, one("1"), "there", chosen=annotated("/a/fold1/x.csv"))
+    assert found(folder, "/b/fold1/x.csv") == "1" and not caplog.records
+    assert found(folder, "/a/fold2/x.csv") == "1"
+    assert "come from the annotations /a/fold1/x.csv; asked for is /a/fold2/x.csv" in caplog.text
+
+
+def test_annotations_that_say_the_same_need_no_choice(folder):
+    for base in ("/a/b", "/c/d"):
+        write(folder, one("1"), "there", chosen=annotated(f"{base}/x.csv"))
+    assert found(folder, "/e/f/x.csv") == "1"
+
+
+def test_the_log_is_of_the_annotations_asked_for(folder, caplog):
+    common = {"split": "train", "root": "there"}
+    for fold in ("1", "2"):
+        write(folder, one(fold), "there", chosen=annotated(f"/a/fold{fold}/x.csv"))
+    for fold in ("1", "2"):
+        chosen = annotated(f"/a/fold{fold}/x.csv")
+        store_index.warn_if_changed(folder, one(fold), chosen=chosen, **common)
+    assert not caplog.records
+
+
+def of_an_older_jaxvid(path):
+    """Without a word of where the annotations were, under the name that it gave."""
+    facts, rest = path.read_text().split("\n", 1)
+    told = {name: value for name, value in json.loads(facts).items() if name != "annotations"}
+    assert told["options"] == {"annotations": "x.csv"}
+    assert path.name == "train-f8ca8c33.jsonl"
+    path.write_text(json.dumps(told) + "\n" + rest)
+
+
+def test_records_of_an_older_jaxvid_are_read_and_taken_over(folder, caplog):
+    of_an_older_jaxvid(write(folder, one("old"), "there", chosen=annotated("/a/fold1/x.csv")))
+    assert found(folder, "/any/x.csv") == "old" and not caplog.records
+    write(folder, one("2"), "there", chosen=annotated("/a/fold2/x.csv"))
+    assert found(folder, "/a/fold2/x.csv") == "2"
+    with pytest.raises(DataError, match="records: /a/fold2/x.csv, a place that was not noted; ask"):
+        found(folder, "/a/fold1/x.csv")
+    write(folder, one("old"), "there", chosen=annotated("/a/fold1/x.csv"))
+    assert found(folder, "/a/fold1/x.csv") == "old" and len(list(folder.glob("index/*"))) == 2
 
 
 def test_a_store_of_another_dataset(folder):
@@ -158,6 +234,13 @@ def test_damaged_records(folder, damage, said):
         read(folder)
     assert said in str(error.value) and path.name in str(error.value)
     assert "prepare again" in str(error.value)
+
+
+def test_damaged_records_are_replaced(folder):
+    path = write(folder, one("1"), "there", chosen=annotated("/a/1/x.csv"))
+    path.write_text("cut")
+    assert write(folder, one("2"), "there", chosen=annotated("/a/2/x.csv")) == path
+    assert found(folder, "/a/2/x.csv") == "2"
 
 
 def test_records_of_another_version(folder):

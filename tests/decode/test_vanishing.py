@@ -187,7 +187,9 @@ class TestFactsThatCannotBe:
             pytest.skip("needs /proc")
         path = tmp_path / "a.mp4"
         path.write_bytes(bytes(range(256)) * 40)
-        run_with_deadline(lambda: None, 20, str(path), "pyav")  # its thread stays for the next calls
+        run_with_deadline(
+            lambda: None, 20, str(path), "pyav"
+        )  # its thread stays for the next calls
         before = len(os.listdir(folder)), threading.active_count()
         for _ in itertools.repeat(None, 20):
             with pytest.raises(DecodeError):

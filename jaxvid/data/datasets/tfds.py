@@ -91,6 +91,10 @@ class Opener:
     short_side: int | None = None
     backend: str = "tfds"
 
+    def key(self, record: VideoRecord) -> tuple[str, int, str]:
+        """What tells a clip's frames from the others': its file holds many clips."""
+        return record.path, record.extra["place"], record.extra["feature"]
+
     def __call__(self, record: VideoRecord) -> encoded.Reader:
         """Raises DecodeError for a record that is damaged or a frame that is no image."""
         try:
