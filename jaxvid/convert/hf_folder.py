@@ -44,7 +44,7 @@ def read(path: str | Path) -> HfFolder:
         )
     files = (path / name for name in (VIDEO_PREPROCESSOR, PREPROCESSOR))
     processor = next((file for file in files if file.is_file()), None)
-    told = preprocessing.from_hf(read_json(processor)) if processor else {}
+    told = preprocessing.from_hf(read_json(processor), str(processor)) if processor else {}
     return HfFolder(read_json(path / CONFIG), told, weights_file.read(weights)[0])
 
 

@@ -2,8 +2,13 @@
 
 The config is what torchvision's MViT, or PyTorchVideo's create_multiscale_vision_transformers, takes;
 what is not said is what the function of that name passes, or the default behind it. Without a config
-the strides are taken to be those of all published models, (1, 8, 8) for keys and (1, 2, 2) for
-queries: weights do not tell them.
+weights must be of a published model's width, depth and stages: they do not tell the strides, which are
+(1, 8, 8) for keys and (1, 2, 2) for queries in all of those.
+
+For PyTorchVideo some weights are written under two names, as its repository has them;
+PyTorchVideo 0.1.5 of PyPI knows only the first and loads them with strict=False. That version
+normalises pooled queries, keys and values with an epsilon of 1e-5, the repository (and this model) all
+with 1e-6: logits differ by some 1e-5.
 
 Tables of positions are resized to those of the model that is loaded: linearly over time, bilinearly
 over space (squares on both sides: a table does not tell its height from its width), as the original

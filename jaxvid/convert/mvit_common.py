@@ -13,6 +13,11 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 PARTS = {"q": "query", "k": "key", "v": "value"}
 BLOCK, PATH = "blocks.{i}", "block_{i}"
 _PLAN = ("width", "num_heads", "depth", "stage_starts", "stage_stride", "key_stride")
+# What weights tell of the published models, which all have the same strides.
+PUBLISHED = (
+    {"width": 96, "depth": 16, "stage_starts": (1, 3, 14)},
+    {"width": 96, "depth": 24, "stage_starts": (2, 5, 21)},
+)
 NORMS = norm(f"{BLOCK}.{{n:norm1|norm2}}", f"{PATH}/{{n}}")
 
 
@@ -20,6 +25,11 @@ def pool(key: str, norm_key: str, part: str) -> tuple[Entry, ...]:
     """A pooling convolution and the norm after it."""
     pool = f"{PATH}/attention/{PARTS[part]}_pool"
     return (*conv(key, pool), *norm(norm_key, f"{pool}/norm"))
+
+
+def shape(widths: Sequence[int], starts: Sequence[int]) -> dict[str, Any]:
+    """A row such as those of PUBLISHED. widths: of the blocks."""
+    return {"width": widths[0], "depth": len(widths), "stage_starts": tuple(starts)}
 
 
 def plans(arguments: Mapping[str, Any]) -> tuple[BlockPlan, ...]:

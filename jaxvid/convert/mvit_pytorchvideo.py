@@ -12,13 +12,16 @@ from jaxvid.convert.mvit_common import (
     PARTS,
     PATH,
     PREFIXES,
+    PUBLISHED,
     patch_fields,
     plans,
     pool,
     published_preprocessing,
+    shape,
 )
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
+from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Alias, Entry, Rule, conv, heads_in, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip, Source
 from jaxvid.convert.videomae import count, square
@@ -100,9 +103,14 @@ _FIXED = {
     "use_2d_patch": False,
     "pooling_mode": "conv",
     "pool_first": False,
+    "residual_pool": False,
+    "depthwise_conv": True,
+    "bias_on": True,
+    "separate_qkv": True,
     "pool_kv_stride_size": None,
     "head_activation": None,
 }
+_STRIDES = "pool_q_stride_size, pool_kv_stride_adaptive and conv_patch_embed_stride"
 
 
 def _complete(frames: int, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,9 +190,18 @@ def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
 
 
 def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shapes tell, with the strides of the published models. Raises ConversionError for
+    others."""
     depth = count(shapes, r"blocks\.(\d+)\.")
     widths = [shapes[f"blocks.{i}.attn.q.weight"][0] for i in range(depth)]
     starts = [i for i in range(1, depth) if widths[i] != widths[i - 1]]
+    refuse_unpublished("PyTorchVideo's MViT", shape(widths, starts), PUBLISHED, _STRIDES)
+    if "cls_positional_encoding.pos_embed" in shapes:
+        raise ConversionError(
+            "PyTorchVideo's MViT: cls_positional_encoding.pos_embed, one table for all places, does "
+            "not tell frames from pixels: give config={…} with sep_pos_embed=False, temporal_size and "
+            "spatial_size"
+        )
     doubled = tuple((i, 2.0) for i in starts)
     pool = shapes["blocks.0.attn.pool_k.weight"]
     return {

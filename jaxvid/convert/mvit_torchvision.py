@@ -11,13 +11,16 @@ from jaxvid.convert.mvit_common import (
     PARTS,
     PATH,
     PREFIXES,
+    PUBLISHED,
     patch_fields,
     plans,
     pool,
     published_preprocessing,
+    shape,
 )
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
+from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Entry, Rule, conv, fused_heads, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip, Source
 from jaxvid.convert.videomae import count, square
@@ -210,12 +213,15 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
     depth = count(shapes, r"blocks\.(\d+)\.")
     size = shapes["blocks.0.attn.pool_k.pool.weight"][0]
     inner = [shapes[f"blocks.{i}.attn.qkv.weight"][0] // 3 for i in range(depth)]
+    starts = tuple(i for i in range(1, depth) if inner[i] != inner[i - 1])
+    found = shape([width] * depth, starts)
+    refuse_unpublished("torchvision's MViT", found, PUBLISHED, "the strides of block_setting")
     blocks = {
         **_BASE,
         "width": width,
         "num_heads": inner[0] // size,
         "depth": depth,
-        "stage_starts": tuple(i for i in range(1, depth) if inner[i] != inner[i - 1]),
+        "stage_starts": starts,
         "pool_kernel": shapes["blocks.0.attn.pool_k.pool.weight"][2:],
         "pool_every_query": "blocks.0.attn.pool_q.pool.weight" in shapes,
         "project_in_attention": relative,

@@ -13,29 +13,31 @@ target_fps         float   frame rate that strides are counted in
 decode_short_side  int     pixels that the decoder itself resizes to, before all else
 transforms         tuple   of specs as in data.eval_transforms, before resize and crop
 audio              dict    rate, frames, mels of jaxvid/decode/log_mel.py
-flow               str     a method of jaxvid/decode/flow.py
+flow               str     a method of jaxvid/decode/flow.py, or "stored": of a store that is gone
+flow_to_next       bool    flow goes to the next frame of the file, as in a store, not of the clip
 feature_size       int     in place of all but num_frames: numbers of a row of features
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxvid.convert import hf_processor
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-OFFSETTING = "VivitImageProcessor"  # subtracts 1 after rescaling, unless told not to
 OF_VIDEOS = "VideoProcessor"  # how the names end of those that are not of images
 
 
-def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
+def from_hf(config: Mapping[str, Any], where: str = "preprocessor_config.json") -> dict[str, Any]:
     """preprocessor_config.json -> the part of the form above that it tells.
 
     Rescaling by another factor than 1/255, with or without the offset of -1 (ViViT), or none, is
-    folded into mean and std.
+    folded into mean and std. What is not said is as the class that is named has it. Frames that the
+    processor resizes or crops in another way than jaxvid are a warning, in one line; clips of another
+    shape, rectangles, raise ConversionError. where: the file, for both.
     """
-    short_side = _side(config.get("size"))
-    crops = config.get("do_center_crop", True) and config.get("crop_size") is not None
-    size = _side(config["crop_size"]) if crops else short_side
-    told: dict[str, Any] = {"size": size, "short_side": short_side or size}
+    config = hf_processor.complete(config)
+    told = _geometry(config, where)
     if config.get("do_normalize", True) and "image_mean" in config and "image_std" in config:
         mean, std = _triple(config["image_mean"]), _triple(config["image_std"])
     elif not config.get("do_normalize", True):
@@ -43,8 +45,7 @@ def from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     else:
         return {name: value for name, value in told.items() if value is not None}
     scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-    offsets = config.get("offset", config.get("image_processor_type") == OFFSETTING)
-    offset = 1.0 if offsets and config.get("do_rescale", True) else 0.0
+    offset = 1.0 if config.get("offset") and config.get("do_rescale", True) else 0.0
     # (pixel * scale - offset - mean) / std, said for pixel / 255
     told["mean"] = tuple(round((m + offset) / (255 * scale), 9) for m in mean)
     told["std"] = tuple(round(s / (255 * scale), 9) for s in std)
@@ -60,7 +61,7 @@ def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
         f"{kind}_processor_type": processor,
         "do_resize": True,
         "size": {"shortest_edge": int(preprocessing.get("short_side") or size)},
-        "resample": 2,  # PIL's number of bilinear
+        "resample": hf_processor.BILINEAR,
         "do_center_crop": True,
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,
@@ -68,15 +69,19 @@ def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": [float(m) for m in preprocessing["mean"]],
         "image_std": [float(s) for s in preprocessing["std"]],
-        **({"offset": False} if processor == OFFSETTING else {}),
+        **({"offset": False} if processor == hf_processor.OF_VIVIT else {}),
     }
 
 
-def _side(size: Any) -> int | None:
-    """224, {"shortest_edge": 224} or {"height": 224, "width": 224} -> 224"""
-    if isinstance(size, Mapping):
-        size = size.get("shortest_edge") or size.get("height")
-    return None if size is None else int(size)
+def _geometry(config: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """size and short_side. Frames that are not resized keep their size where it is the model's."""
+    crops = config.get("do_center_crop", True) and config.get("crop_size") is not None
+    short_side = None
+    if config.get("do_resize", True):
+        short_side = hf_processor.side(config, "size", where)
+    size = hf_processor.side(config, "crop_size", where) if crops else short_side
+    hf_processor.warn_of_differences(config, size, short_side, where)
+    return {"size": size, "short_side": short_side or size}
 
 
 def _triple(value: float | Sequence[float]) -> tuple[float, ...]:

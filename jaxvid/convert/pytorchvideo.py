@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert.one_form import plain, refuse_others
+from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_STRIDES = "stage_spatial_stride and head_pool_kernel_size"
 SPAN = 64  # frames of the video that a clip covers: 4×16, 8×8, 16×4 or 32×2
 # The reference's word -> the model's field, both with the same meaning.
 FIELDS = {
@@ -250,11 +252,15 @@ def _guess(
             f"{', '.join(map(str, DEPTHS.values()))}"
         )
     width, channels = shapes["blocks.0.conv.weight"][:2]
+    depth = next(depth for depth, known in DEPTHS.items() if known == sizes)
+    defaults = {**DEFAULTS, **hub.defaults}
+    published = {name: defaults[name] for name in ("model_depth", "stem_dim_out")}
+    found = {"model_depth": depth, "stem_dim_out": width}
+    refuse_unpublished(arch, found, (published,), _STRIDES)
     return {
         "model_num_class": shapes[f"blocks.{hub.last}.proj.weight"][0],
         "input_channel": channels,
-        "stem_dim_out": width,
-        "model_depth": next(depth for depth, known in DEPTHS.items() if known == sizes),
+        **found,
     }
 
 

@@ -1,9 +1,10 @@
 """Any checkpoint jaxvid can read, brought to one form: which model, its arguments, its weights."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,28 +151,25 @@ def _checkpoint(
 ) -> Checkpoint:
     state = source.strip_all(state, found.source.prefixes, where)
     shapes = {key: tuple(x.shape) for key, x in state.items()}
-    if config is None:
-        if found.source.guess is None:
-            raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
-        try:
-            config = found.source.guess(shapes, beside)
-        except KeyError as error:
-            raise ConversionError(
-                f"{where}: not a checkpoint of {found.arch}: it has no {error.args[0]!r}. Its "
-                f"{len(state)} keys: {', '.join(list(state)[:5])}, …"
-            ) from error
-    config = complete_config(found.source, config, shapes)
-    clip = found.source.clip(config)
+    if config is None and found.source.guess is None:
+        raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
+    with _naming(where):
+        if config is None:
+            config = _guessed(found, shapes, beside)
+        config = complete_config(found.source, config, shapes)
+        clip = found.source.clip(config)
+        arguments = found.source.arguments(config)
+        names = hf_folder.class_names(dict(config))
     known = dict(found.source.preprocessing(config))
     geometry = {"num_frames": clip[0], "size": clip[1]}
     return Checkpoint(
         model=found.model,
-        arguments=found.source.arguments(config),
+        arguments=arguments,
         clip=clip,
         entries=rules_for(found.source, config),
         state=state,
         info={
-            "class_names": hf_folder.class_names(dict(config)),
+            "class_names": names,
             "task": hf_folder.task(config),
             "preprocessing": {"short_side": clip[1], **known, **geometry, **told},
             "assumed": sorted(known.keys() - told.keys()),
@@ -180,6 +178,25 @@ def _checkpoint(
         },
         fresh=found.source.fresh,
     )
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """What a table refuses, with the checkpoint it stands in."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ConversionError(f"{where}: {error}") from error
+
+
+def _guessed(found: source.Found, shapes: Mapping[str, tuple], beside: Mapping) -> dict[str, Any]:
+    try:
+        return found.source.guess(shapes, beside)
+    except KeyError as error:
+        raise ConversionError(
+            f"not a checkpoint of {found.arch}: it has no {error.args[0]!r}. Its {len(shapes)} keys: "
+            f"{', '.join(list(shapes)[:5])}, …"
+        ) from error
 
 
 def _origin(path: str | Path, arch: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert.one_form import plain, refuse_others
+from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
@@ -23,6 +24,12 @@ _HUB = {  # depth, kernel of the lateral connections
     "pytorchvideo/slowfast_r50": (50, 7),
     "pytorchvideo/slowfast_r101": (101, 5),
 }
+_REACH = "slowfast_fusion_conv_kernel_size"
+_STRIDES = "slowfast_fusion_conv_stride, stage_spatial_strides and head_pool_kernel_sizes"
+_PUBLISHED = tuple(
+    {"model_depth": depth, "stem_dim_outs": (64, 8), _REACH: (kernel, 1, 1)}
+    for depth, kernel in ((50, 7), (50, 5), (101, 5))
+)
 
 # --- keys -----------------------------------------------------------------------------------------
 
@@ -186,7 +193,8 @@ def _with_windows(variables: dict, arguments: dict) -> tuple[dict, dict]:
 
 
 def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
-    """What the shapes tell, and the frames of the published model that has them."""
+    """What the shapes tell, and the strides and frames of the published model that has them. Raises
+    ConversionError for others."""
     kernels = tuple(tuple(_kernels(shapes, s, p) for s in (1, 2, 3, 4)) for p in (0, 1))
     sizes = tuple(map(len, kernels[0]))
     if sizes not in _DEPTHS.values():
@@ -198,6 +206,8 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
     fast = shapes["blocks.0.multipathway_blocks.1.conv.weight"][0]
     lateral, _, reach, _, _ = shapes["blocks.0.multipathway_fusion.conv_fast_to_slow.weight"]
     depth = next(depth for depth, known in _DEPTHS.items() if known == sizes)
+    found = {"model_depth": depth, "stem_dim_outs": (slow, fast), _REACH: (reach, 1, 1)}
+    refuse_unpublished("PyTorchVideo's SlowFast", found, _PUBLISHED, _STRIDES)
     # Of the published ones 4×16 alone has depth 50 with a kernel of 5, and 16×8 alone stops seeing
     # other frames within a stage.
     alpha = 8 if (depth, reach) == (50, 5) else 4
@@ -209,7 +219,7 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
         "stem_dim_outs": (slow, fast),
         "slowfast_channel_reduction_ratio": (slow // fast,),
         "slowfast_conv_channel_fusion_ratio": lateral // fast,
-        "slowfast_fusion_conv_kernel_size": (reach, 1, 1),
+        _REACH: (reach, 1, 1),
         "slowfast_fusion_conv_stride": (alpha, 1, 1),
         "stage_conv_a_kernel_sizes": tuple(map(_shortened, kernels)),
         "head_pool_kernel_sizes": ((frames // alpha, 7, 7), (frames, 7, 7)),

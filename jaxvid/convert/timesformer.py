@@ -2,8 +2,9 @@
 
 Hugging Face: TimesformerForVideoClassification, in the key names of transformers 4. Original: files
 that hold {"model_state": {"model.<key>": …}}. Tables of other sizes than the model's are resized by
-taking the nearest entry, as the authors' code does (nn/position_table.py). Image ViTs start it through
-TRANSFERS.
+taking the nearest entry, as the authors' code does (nn/position_table.py), where rows or columns are
+more or fewer; transformers compares only how many tokens there are, and differs for frames that are no
+squares but have as many. Image ViTs start it through TRANSFERS.
 """
 
 import dataclasses
@@ -18,7 +19,8 @@ from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.layout import LayoutError, Shape
 from jaxvid.convert.rules import Entry, Rule, Waive, fused_heads, heads_out, leaf, linear, norm
 from jaxvid.convert.source import Clip, Source, Transfer
-from jaxvid.convert.videomae import SSV2_CLASSES, count, layer_norm_eps, square
+from jaxvid.convert.videomae import EXACT_GELU, SSV2_CLASSES, count, layer_norm_eps, square
+from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
 from jaxvid.nn.position_table import resize_nearest
 
@@ -144,7 +146,7 @@ _HF = (
 
 def _hf_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults are TimesformerConfig's."""
-    if config.get("hidden_act", "gelu") != "gelu":
+    if config.get("hidden_act", "gelu") not in EXACT_GELU:
         raise ConversionError(
             f"hidden_act {config['hidden_act']!r}: the model has 'gelu' (erf) only"
         )
@@ -170,7 +172,8 @@ def _hf_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hf_clip(config: Mapping[str, Any]) -> Clip:
     size = square(config.get("image_size", 224), "image_size")
-    return int(config.get("num_frames", 8)), size, size, config.get("num_channels", 3)
+    clip = int(config.get("num_frames", 8)), size, size, config.get("num_channels", 3)
+    return whole_patches(clip, 1, square(config.get("patch_size", 16), "patch_size"))
 
 
 def _hf_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:

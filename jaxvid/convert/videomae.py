@@ -23,11 +23,13 @@ from jaxvid.convert.rules import (
     norm,
 )
 from jaxvid.convert.source import Clip, Source, Transfer
+from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)
 EXPORT = "hf/videomae"
 HF_EPS, TORCH_EPS, ORIGINAL_EPS = 1e-12, 1e-5, 1e-6
+EXACT_GELU = ("gelu", "gelu_python")  # two of Hugging Face's words for the same function
 KEY_BIAS = "a key bias adds one number to all scores of a query and cancels in the softmax"
 SSV2_CLASSES = 174
 
@@ -59,7 +61,7 @@ HF_ENCODER = (
 
 def hf_encoder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """What classifier and autoencoder have in common. Defaults are VideoMAEConfig's."""
-    if config.get("hidden_act", "gelu") != "gelu":
+    if config.get("hidden_act", "gelu") not in EXACT_GELU:
         raise ConversionError(
             f"hidden_act {config['hidden_act']!r}: the model has 'gelu' (erf) only"
         )
@@ -89,9 +91,11 @@ def _hf_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hf_clip(config: Mapping[str, Any]) -> Clip:
-    """(T, H, W, C) of the configured input."""
+    """(T, H, W, C) of the configured input. Raises ConversionError unless it is whole patches."""
     size = square(config.get("image_size", 224), "image_size")
-    return config.get("num_frames", 16), size, size, config.get("num_channels", 3)
+    clip = config.get("num_frames", 16), size, size, config.get("num_channels", 3)
+    patch = square(config.get("patch_size", 16), "patch_size")
+    return whole_patches(clip, int(config.get("tubelet_size", 2)), patch)
 
 
 def hf_encoder_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:

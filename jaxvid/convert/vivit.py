@@ -22,6 +22,7 @@ from jaxvid.convert.rules import Entry, Rule, Waive, conv, heads_in, heads_out, 
 from jaxvid.convert.shaped_source import ShapedSource
 from jaxvid.convert.source import Clip, Transfer
 from jaxvid.convert.vivit_scenic import ENCODER, SELF_ATTENTION, SIZE, SPACETIME, table_rule
+from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConversionError
 
 HEAD = ("head/{leaf:.+}",)
@@ -35,6 +36,7 @@ _ACTIVATIONS = {  # Hugging Face's word -> the model's; the first of equals is w
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu": "gelu",
+    "gelu_python": "gelu",
 }
 
 
@@ -97,7 +99,8 @@ def _hf_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hf_clip(config: Mapping[str, Any]) -> Clip:
     size = config.get("image_size", SIZE)
-    return config.get("num_frames", FRAMES), size, size, config.get("num_channels", 3)
+    clip = config.get("num_frames", FRAMES), size, size, config.get("num_channels", 3)
+    return whole_patches(clip, *_tubelet(config)[:2])
 
 
 def _hf_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:

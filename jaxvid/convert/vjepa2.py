@@ -5,6 +5,9 @@ facebook/vjepa2-vitl-fpc64-256: it brings no classes, and pooler and head are fr
 the "target_encoder" (or "encoder") in the authors' own .pt files, as a state dict. The predictor of
 the pretraining, which both folders hold, is left aside; transformers starts a random one beside an
 export and says so, and does not use it to classify.
+
+Positions are counted along the rows and columns that frames have; transformers counts along those of
+config.crop_size whatever the frames are, and differs for frames of another size or that are no squares.
 """
 
 import re
@@ -25,7 +28,8 @@ from jaxvid.convert.rules import (
     norm,
 )
 from jaxvid.convert.source import Clip, Source
-from jaxvid.convert.videomae import count
+from jaxvid.convert.videomae import EXACT_GELU, count
+from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)
@@ -98,7 +102,7 @@ _ORIGINAL = (
 def _encoder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults are VJEPA2Config's."""
     activation = config.get("hidden_act", "gelu")
-    if activation != "gelu":
+    if activation not in EXACT_GELU:
         raise ConversionError(f"hidden_act {activation!r}: the model has 'gelu' (erf) only")
     width = config.get("hidden_size", 1024)
     return {
@@ -124,7 +128,8 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 def _clip(config: Mapping[str, Any]) -> Clip:
     """(T, H, W, C) of the configured input."""
     size = config.get("crop_size", 256)
-    return config.get("frames_per_clip", 64), size, size, config.get("in_chans", 3)
+    clip = config.get("frames_per_clip", 64), size, size, config.get("in_chans", 3)
+    return whole_patches(clip, config.get("tubelet_size", 2), config.get("patch_size", 16))
 
 
 def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import resnet_tables
 
 import jaxvid
 from jaxvid import model_tree, pretrained, saving
-from jaxvid.convert import reading, source
+from jaxvid.convert import apply, reading, source, writing
 from jaxvid.core.errors import ConversionError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
@@ -67,6 +67,45 @@ def test_either_version_of_torchvision_is_known_by_its_shapes():
     config = table("torchvision/mvit_v1_b").guess(v2, {})
     arguments = table("torchvision/mvit_v1_b").arguments(config)
     assert arguments == table("torchvision/mvit_v2_s").arguments({})
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("ptv_mvit_tiny", "pool_q_stride_size, pool_kv_stride_adaptive"),
+        ("tv_mvit_v1_tiny", "the strides of block_setting"),
+        ("tv_mvit_v2_tiny", "the strides of block_setting"),
+    ],
+)
+def test_strides_of_unpublished_models_are_not_made_up(name, words):
+    message = f"the state dict: .*weights do not tell {words}.*width=\\d+.*no published .*config="
+    with pytest.raises(ConversionError, match=message):
+        jaxvid.from_state_dict(check.weights(name), arch=TINY[name])
+
+
+def test_joint_positions_need_a_config():
+    shapes = {key: x.shape for key, x in resnet_tables.shapes_of("ptv_mvit_base_16x4").items()}
+    place = "cls_positional_encoding.pos_embed"
+    shapes = {key: x for key, x in shapes.items() if not key.startswith(place)}
+    with pytest.raises(ConversionError, match=f"{place}, .*config=.*sep_pos_embed=False"):
+        table("pytorchvideo/mvit_base_16x4").guess({**shapes, place: (1, 25089, 96)}, {})
+
+
+def test_the_published_model_of_24_blocks_is_known():
+    starts = (2, 5, 21)
+    config = {
+        "depth": 24,
+        "embed_dim_mul": [[i, 2.0] for i in starts],
+        "atten_head_mul": [[i, 2.0] for i in starts],
+        "pool_q_stride_size": [[i, 1, 2, 2] for i in starts],
+    }
+    found, clip = table("pytorchvideo/mvit_base_32x3"), (32, 224, 224, 3)
+    arguments = found.arguments(config)
+    model = jaxvid.create_model("mvit", **arguments)
+    shapes = apply.flatten_variables(model_tree.variable_shapes(model, clip))
+    state = writing.to_state("mvit", arguments, shapes, "pytorchvideo/mvit_base_32x3", clip).state
+    guess = found.guess({key: tuple(x.shape) for key, x in state.items()}, {})
+    assert found.arguments(guess) == arguments and found.clip(guess) == clip
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -215,6 +254,8 @@ def test_what_torchvisions_model_cannot_be(config, message):
         ({"pooling_mode": "max"}, "pooling_mode='max': the model has only pooling_mode='conv'"),
         ({"use_2d_patch": True}, "use_2d_patch=True"),
         ({"pool_first": True}, "pool_first=True"),
+        ({"residual_pool": True}, "residual_pool=True: the model has only residual_pool=False"),
+        ({"separate_qkv": False}, "separate_qkv=False"),
         ({"conv_patch_embed_padding": [0, 3, 3]}, "conv_patch_embed_padding="),
         ({"num_heads": 5}, "cannot have these blocks: width 96 is not a multiple"),
     ],

@@ -62,6 +62,19 @@ def test_strides_said_for_height_and_width():
     assert arguments["spatial_strides"] == (1, 1, 2, 2)
 
 
+@pytest.mark.parametrize("arch", ["slow_r50", "c2d_r50", "i3d_r50", "csn_r101", "r2plus1d_r50"])
+def test_strides_of_unpublished_models_are_not_made_up(arch):
+    shapes = {k: x.shape for k, x in resnet_tables.shapes_of(f"ptv_{arch}").items()}
+    stem = "blocks.0.conv.weight"
+    depth = 101 if "101" in arch else 50
+    message = (
+        f"not tell stage_spatial_stride.* model_depth={depth}, stem_dim_out=32, .*=64.*config="
+    )
+    with pytest.raises(ConversionError, match=message):
+        narrow = {**shapes, stem: (32, *shapes[stem][1:])}
+        source.find(f"pytorchvideo/{arch}").source.guess(narrow, {})
+
+
 def test_the_other_clip_length():
     found = source.find(ARCH).source
     config = {"head_pool_kernel_size": [4, 7, 7]}

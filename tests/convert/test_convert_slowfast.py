@@ -126,3 +126,24 @@ def test_depths_of_no_reference():
     shapes = {k: x for k, x in shapes.items() if ".0.res_blocks.5." not in k}
     with pytest.raises(ConversionError, match=r"stages of \(3, 4, 5, 3\) blocks"):
         source.find(R50).source.guess(shapes, {})
+
+
+@pytest.mark.parametrize(
+    "arch, changed, message",
+    [
+        (R50, {"slow": 32, "fast": 4}, r"model_depth=50, stem_dim_outs=\(32, 4\)"),
+        (R50, {"reach": 9}, r"kernel_size=\(9, 1, 1\), are of no published"),
+        (R101, {"reach": 7}, r"model_depth=101, .*=\(7, 1, 1\), are of no"),
+    ],
+)
+def test_strides_of_unpublished_models_are_not_made_up(arch, changed, message):
+    name = arch.replace("pytorchvideo/", "ptv_")
+    shapes = {k: x.shape for k, x in resnet_tables.shapes_of(name).items()}
+    stem, fusion = "blocks.0.multipathway_blocks", "blocks.0.multipathway_fusion.conv_fast_to_slow"
+    slow, fast = changed.get("slow", 64), changed.get("fast", 8)
+    shapes[f"{stem}.0.conv.weight"] = (slow, 3, 1, 7, 7)
+    shapes[f"{stem}.1.conv.weight"] = (fast, 3, 5, 7, 7)
+    old = shapes[f"{fusion}.weight"]
+    shapes[f"{fusion}.weight"] = (2 * fast, fast, changed.get("reach", old[2]), 1, 1)
+    with pytest.raises(ConversionError, match=f"slowfast_fusion_conv_stride, .*{message}"):
+        source.find(arch).source.guess(shapes, {})
