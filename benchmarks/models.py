@@ -188,7 +188,10 @@ def theirs(make, name, frames, size, batch, compile_it):
     device = "cuda" if GPU else "cpu"
     model = make().to(device).train()
     x = torch.randn(batch, 3, frames, size, size, device=device)
-    clip = [x[:, :, ::4], x] if name == "slowfast" else x
+
+    def clip():  # PyTorchVideo's SlowFast writes over the list that it is given
+        return [x[:, :, ::4], x] if name == "slowfast" else x
+
     label = torch.zeros(batch, dtype=torch.long, device=device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.05, fused=GPU)
     run = torch.compile(model) if compile_it else model
@@ -196,7 +199,7 @@ def theirs(make, name, frames, size, batch, compile_it):
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=GPU):
-            loss = torch.nn.functional.cross_entropy(run(clip), label)
+            loss = torch.nn.functional.cross_entropy(run(clip()), label)
         loss.backward()
         optimizer.step()
         if GPU:
@@ -206,7 +209,7 @@ def theirs(make, name, frames, size, batch, compile_it):
     def forward():
         model.eval()
         with torch.autocast(device, torch.bfloat16, enabled=GPU):
-            run(clip)
+            run(clip())
         model.train()
         if GPU:
             torch.cuda.synchronize()
