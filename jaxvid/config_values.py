@@ -2,7 +2,6 @@
 together."""
 
 import dataclasses
-import functools
 import inspect
 import logging
 import re
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from jaxvid.core import lookup
 from jaxvid.core.batch import AUDIO, FLOW
 from jaxvid.core.errors import ConfigError, unknown
+from jaxvid.core.warn_once import warn_once
 from jaxvid.data.balance import HOW as CLASS_SAMPLING
 from jaxvid.data.sampling import KINDS, Sampling
 from jaxvid.data.source import NO_FLOW, STORED
@@ -233,15 +233,11 @@ def _check_mirrored_views(c: ConfigDict) -> None:
             f"would be averaged with the other class's; set eval.{fields[0]}=3"
         )
     if c.data.flip_probability == 0:
-        _warn_once(
+        warn_once(
+            _log,
             f"{said}data.flip_probability is 0, so that the model never saw any: if classes have sides, "
-            f"or text is read, set eval.{fields[0]}=3"
+            f"or text is read, set eval.{fields[0]}=3",
         )
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    _log.warning("%s", text)
 
 
 def _check_sampling(c: ConfigDict) -> None:

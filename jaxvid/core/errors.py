@@ -9,7 +9,14 @@ class ConfigError(ValueError):
 
 
 class UnknownNameError(ConfigError):
-    """A model, dataset, transform, config key, … of that name does not exist."""
+    """A model, dataset, transform, config key, … of that name does not exist.
+
+    kind: what it would be a name of, in words such as "model" or "split of ucf101"; "" where nobody said.
+    """
+
+    def __init__(self, message: str, kind: str = ""):
+        super().__init__(message)
+        self.kind = kind
 
 
 class DataError(ValueError):
@@ -71,5 +78,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among the known ones: what came, the nearest, the list."""
     known = sorted(str(k) for k in known)
     return UnknownNameError(
-        f"unknown {kind} {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+        f"unknown {kind} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.", kind
     )

@@ -42,7 +42,7 @@ def load_splits(
             try:
                 index, wrong = _load(module, root, split, dict(options or {}))
             except UnknownNameError as error:
-                if splits or not str(error).startswith("unknown split "):
+                if splits or not error.kind.startswith("split of "):
                     raise
                 index, wrong, is_elsewhere = None, [("split", str(error))], split != needed[0]
         level = ERROR if index is not None or (split in needed and not is_elsewhere) else WARNING

@@ -20,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
+from jaxvid.core.warn_once import warn_once
 from jaxvid.data import stored_flow
 from jaxvid.data.store_format import (
     AUDIO_SECONDS,
@@ -113,14 +114,16 @@ class Store:
         self._check_files(paths)
         failed = sum(bool(self._videos[key][0].failed) for key in paths)
         if failed:
-            _warn_once(
-                f"{self.folder}: {failed} of {len(paths)} videos could not be decoded when it was made"
+            warn_once(
+                logger,
+                f"{self.folder}: {failed} of {len(paths)} videos could not be decoded when it was made",
             )
         if short_side is not None and short_side != self.settings.short_side:
             has = self.settings.short_side or "as many as the files'"
-            _warn_once(
+            warn_once(
+                logger,
                 f"{self.folder}: its frames have a short side of {has} pixels, not the {short_side} asked for "
-                "(data.decode_short_side)"
+                "(data.decode_short_side)",
             )
 
     def _check_files(self, paths: dict[str, str]) -> None:
@@ -131,16 +134,6 @@ class Store:
                     f"{path}: the file is not the one that {self.folder} was made from, or has "
                     "changed since; run jaxvid data prepare again, which replaces it in the store"
                 )
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(text: str) -> None:
-    """A store is opened for training and for each evaluation; the log says it for the first of them."""
-    if text not in _warned:
-        _warned.add(text)
-        logger.warning("%s", text)
 
 
 class StoreReader(reader.Reader):

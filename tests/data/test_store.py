@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxvid.core import warn_once
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
-from jaxvid.data import store as store_file
 from jaxvid.data import store_writer
 from jaxvid.data.pipeline import evaluation_batches, training_batches
 from jaxvid.data.sampling import Sampling
@@ -226,7 +226,7 @@ def test_changed_files_are_refused(folder, root, tmp_path, paths):
 
 
 def test_what_differs_from_the_recipe_is_said(folder, paths, caplog, monkeypatch):
-    monkeypatch.setattr(store_file, "_warned", set())  # what was said once is not said again
+    monkeypatch.setattr(warn_once, "_said", set())  # what was said once is not said again
     with caplog.at_level(logging.WARNING, "jaxvid.data"):
         Store(folder).check(index_of(paths), short_side=48)
     assert "its frames have a short side of 40 pixels, not the 48 asked for" in caplog.text

@@ -6,7 +6,6 @@ known here, and which of them were taken is said in the log.
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import re
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jaxvid.core.errors import DataError, nearest
+from jaxvid.core.warn_once import warn_once
 from jaxvid.data.datasets import _files, _listed, _videos
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
@@ -168,15 +168,11 @@ def _warn_of_unused(file: Path, unused: Sequence[str], columns: Mapping[str, str
     times = [name for name in unused if _TIMES.search(name)] if absent else []
     if times:
         usual = " and ".join(f"{what} ({', '.join(COLUMNS[what])})" for what in absent)
-        _warn_once(
+        warn_once(  # the table of each split is read for the classes of all
+            _log,
             f"table: {file}: columns that look like times or frames and are not used: "
-            f"{', '.join(map(repr, times))}. What is read, in seconds, is {usual}"
+            f"{', '.join(map(repr, times))}. What is read, in seconds, is {usual}",
         )
-
-
-@functools.cache  # the table of each split is read for the classes of all
-def _warn_once(text: str) -> None:
-    _log.warning("%s", text)
 
 
 def _no_columns(file: Path, header: Sequence[str], missing: Sequence[str]) -> str:
