@@ -18,11 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvid.nn.rows import division
+
 log = logging.getLogger("jaxvid")
 
 # Up to so many scores a head, one product over all heads is as fast on CPUs as the loop.
 SHORT = 192 * 192
-CHUNK_QUERIES, MOST_CHUNKS = 256, 8
+# Up to so many, the loop takes a head of all clips at once; above, of one clip.
+TOGETHER = 512 * 512
+CHUNK, MOST_CHUNKS = 392, 8  # queries of a head at a time; keys, for gradients
 CUDNN_DTYPES = ("bfloat16", "float16")
 
 
@@ -53,7 +57,8 @@ def dot_product_attention(
     if short:
         cpu = functools.partial(_all_heads, scale, causal)
     elif bias is None and not causal:
-        cpu = functools.partial(_head_by_head, scale)
+        together = length * size <= TOGETHER or not _one_device()
+        cpu = functools.partial(_head_by_head, scale, together)
     else:
         cpu = functools.partial(_biased_head_by_head, scale, causal)
     forms = {"cpu": cpu}
@@ -99,6 +104,9 @@ def _library(implementation: str, scale: float, causal: bool, query, key, value,
 
 
 # --- CPU ----------------------------------------------------------------------------------------
+#
+# Every product below is of two matrices as they lie in memory, with long rows on the right: XLA's
+# take up to twice as long over transposed ones. What is small is transposed before (_transposed).
 
 
 def _all_heads(scale: float, causal: bool, query, key, value, bias=None):
@@ -108,18 +116,18 @@ def _all_heads(scale: float, causal: bool, query, key, value, bias=None):
 
 def _plain(scale: float, causal: bool, first: int, query, key, value, bias):
     """The formula itself for (…, L, D), in float32; `first`: which query of all the first one is."""
-    scores = _dot(query * scale, key, "qd,kd->qk")
+    scores = (query * scale) @ jnp.swapaxes(key, -1, -2)
     if bias is not None:
         scores = scores + bias.astype(jnp.float32)
     if causal:
         rows = first + jnp.arange(scores.shape[-2])[:, None]
         scores = jnp.where(jnp.arange(scores.shape[-1]) <= rows, scores, -jnp.inf)
-    return _dot(jax.nn.softmax(scores, axis=-1), value, "qk,kd->qd")
+    return jax.nn.softmax(scores, axis=-1) @ value
 
 
 def _biased_head_by_head(scale: float, causal: bool, query, key, value, bias=None):
     """Weights are computed again for the gradient, a head at a time."""
-    heads = [x.astype(jnp.float32) for x in _heads_first(query, key, value)]
+    heads = [jnp.moveaxis(x.astype(jnp.float32), 2, 0) for x in (query, key, value)]
     own = bias is not None and bias.shape[1] > 1
     shared = None if bias is None or own else bias[:, 0]
 
@@ -140,71 +148,91 @@ def _biased_head_by_head(scale: float, causal: bool, query, key, value, bias=Non
     return jnp.moveaxis(out, 0, 2).astype(query.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _head_by_head(scale: float, query, key, value):
-    return _head_by_head_forward(scale, query, key, value)[0]
+def _one_device() -> bool:
+    """Clips that lie on several devices would be gathered for a loop over them."""
+    by = division()
+    return by is None or by.mesh.size == 1
 
 
-def _head_by_head_forward(scale: float, query, key, value):
-    def chunk(q, k, v):
-        scores = _dot(q * scale, k, "qd,kd->qk")
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _head_by_head(scale: float, together: bool, query, key, value):
+    """together: whether a turn of the loop takes a head of all clips, or of one."""
+    return _head_by_head_forward(scale, together, query, key, value)[0]
+
+
+def _head_by_head_forward(scale: float, together: bool, query, key, value):
+    def chunk(query, keys, value):
+        scores = query @ keys
         largest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - largest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        return _dot(weights, v, "qk,kd->qd") / total, largest + jnp.log(total)
+        return weights @ value / total, largest + jnp.log(total)
 
     def head(arrays):
         query, key, value = (x.astype(jnp.float32) for x in arrays)
-        parts = [chunk(q, key, value) for q in _chunks(query)]
+        (keys,) = _transposed(key * scale)
+        parts = [chunk(q, keys, value) for q in _chunks(query)]
         return tuple(jnp.concatenate(x, axis=-2) for x in zip(*parts, strict=True))
 
-    out, log_total = jax.lax.map(head, _heads_first(query, key, value))
-    out = jnp.moveaxis(out, 0, 2).astype(query.dtype)
+    out, log_total = jax.lax.map(head, _heads_first(together, query, key, value))
+    out = _heads_back(out, query)
     return out, (query, key, value, out, log_total)
 
 
-def _head_by_head_backward(scale: float, kept, gradient):
-    """With the weights computed again from their log-sum-exp: FlashAttention, Dao et al. 2022, B.2"""
+def _head_by_head_backward(scale: float, together: bool, kept, gradient):
+    """With the weights computed again from their log-sum-exp, some keys at a time: FlashAttention,
+    Dao et al. 2022, B.2. Weights and scores are (S, L) here, keys down and queries across."""
     query, key, value, out, log_total = kept
 
-    def chunk(q, k, v, out, gradient, log_total):
-        weights = jnp.exp(_dot(q * scale, k, "qd,kd->qk") - log_total)
-        to_weights = _dot(gradient, v, "qd,kd->qk")
-        to_scores = weights * (to_weights - jnp.sum(gradient * out, axis=-1, keepdims=True)) * scale
-        return (
-            _dot(to_scores, k, "qk,kd->qd"),
-            _dot(to_scores, q, "qk,qd->kd"),
-            _dot(weights, gradient, "qk,qd->kd"),
-        )
+    def chunk(key, keys, value, query, queries, gradient, gradients, log_total, own):
+        weights = jnp.exp(key @ queries - log_total)
+        to_scores = weights * (value @ gradients - own)
+        return keys @ to_scores, to_scores @ query, weights @ gradient
 
     def head(arrays):
-        query, key, value, *by_query = (x.astype(jnp.float32) for x in arrays)
-        rows = zip(_chunks(query), *map(_chunks, by_query), strict=True)
-        to_query, to_key, to_value = zip(*[chunk(q, key, value, *r) for q, *r in rows], strict=True)
-        return jnp.concatenate(to_query, axis=-2), sum(to_key), sum(to_value)
+        *arrays, log_total = arrays
+        query, key, value, out, gradient = (x.astype(jnp.float32) for x in arrays)
+        query = query * scale
+        own = jnp.sum(gradient * out, axis=-1, keepdims=True)
+        keys, *rest = _transposed(key * scale, query, gradient, log_total, own)
+        queries, gradients, log_total, own = rest
+        by_key = zip(_chunks(key), _chunks(keys, -1), _chunks(value), strict=True)
+        parts = [chunk(*k, query, queries, gradient, gradients, log_total, own) for k in by_key]
+        to_queries, to_key, to_value = zip(*parts, strict=True)
+        return (
+            jnp.swapaxes(sum(to_queries), -1, -2),
+            jnp.concatenate(to_key, axis=-2),
+            jnp.concatenate(to_value, axis=-2),
+        )
 
-    arrays = (*_heads_first(query, key, value, out, gradient), log_total)
+    arrays = (*_heads_first(together, query, key, value, out, gradient), log_total)
     grads = jax.lax.map(head, arrays)
-    return tuple(jnp.moveaxis(g, 0, 2).astype(query.dtype) for g in grads)
+    return tuple(map(_heads_back, grads, (query, key, value)))
 
 
 _head_by_head.defvjp(_head_by_head_forward, _head_by_head_backward)
 
 
-def _dot(left, right, axes: str):
-    """A matrix product over the last two axes, e.g. "qd,kd->qk", all others taken along."""
-    first, rest = axes.split(",")
-    second, result = rest.split("->")
-    return jnp.einsum(f"...{first},...{second}->...{result}", left, right)
+def _heads_first(together: bool, *arrays):
+    """(N, L, H, D) each -> (H, N, L, D), or (H·N, L, D)"""
+    arrays = tuple(jnp.moveaxis(x, 2, 0) for x in arrays)
+    return arrays if together else tuple(x.reshape(-1, *x.shape[2:]) for x in arrays)
 
 
-def _heads_first(*arrays):
-    return tuple(jnp.moveaxis(x, 2, 0) for x in arrays)  # (N, L, H, D) -> (H, N, L, D)
+def _heads_back(x, like):
+    """The inverse; -> the shape and dtype of `like`."""
+    n, length, heads, size = like.shape
+    return jnp.moveaxis(x.reshape(heads, n, length, size), 0, 2).astype(like.dtype)
 
 
-def _chunks(x):
-    count = min(MOST_CHUNKS, -(-x.shape[-2] // CHUNK_QUERIES))
-    return jnp.array_split(x, count, axis=-2)
+def _transposed(*arrays):
+    """Transposed in memory: without the barrier XLA makes the product after it one of a transpose."""
+    return jax.lax.optimization_barrier(tuple(jnp.swapaxes(x, -1, -2) for x in arrays))
+
+
+def _chunks(x, axis=-2):
+    count = min(MOST_CHUNKS, -(-x.shape[axis] // CHUNK))
+    return jnp.array_split(x, count, axis=axis)
 
 
 # --- CUDA ---------------------------------------------------------------------------------------

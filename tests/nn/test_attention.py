@@ -44,11 +44,13 @@ def test_forward_and_gradient_are_those_of_jax_nn(shape):
     assert_close(run(*inputs), reference(*inputs))
 
 
-@pytest.fixture
-def looped(monkeypatch):
-    """The long form for tiny shapes: chunks of at most 4 queries."""
+@pytest.fixture(params=["a head of all clips", "a head of one clip"])
+def looped(monkeypatch, request):
+    """The long form for tiny shapes: chunks of at most 4 queries, or keys."""
     monkeypatch.setattr(attention, "SHORT", 0)
-    monkeypatch.setattr(attention, "CHUNK_QUERIES", 4)
+    if request.param == "a head of one clip":
+        monkeypatch.setattr(attention, "TOGETHER", 0)
+    monkeypatch.setattr(attention, "CHUNK", 4)
 
 
 def test_the_scale_can_be_given(looped):
@@ -69,7 +71,7 @@ def test_large_scores_do_not_overflow(looped):
 def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, short, bias, causal):
     if not short:
         monkeypatch.setattr(attention, "SHORT", 0)
-        monkeypatch.setattr(attention, "CHUNK_QUERIES", 4)
+        monkeypatch.setattr(attention, "CHUNK", 4)
     *inputs, gradient = arrays(2, 9, 11, 3, 8)
     if bias:
         inputs.append(jnp.asarray(np.random.default_rng(1).standard_normal(bias, np.float32)))
