@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvid.nn.batch_norm import BatchNorm
+from jaxvid.nn.batch_norm import BatchNorm, normalise
 
 SHAPE = (2, 3, 5, 4, 6)
 
@@ -91,3 +91,23 @@ def test_bfloat16_computes_statistics_in_float32(train):
     wanted, _ = BatchNorm().apply(v, rounded, train=train, mutable=["batch_stats"])
     np.testing.assert_allclose(np.asarray(y, np.float32), wanted, rtol=1e-2, atol=2e-2)
     assert not np.allclose(np.asarray(y, np.float32), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)])
+def test_gradients_are_those_of_the_formula(dtype, tolerance):
+    params, weights = variables()["params"], jnp.asarray(drawn(7))
+
+    def ours(x, scale, bias):
+        y, _, _ = normalise(x.astype(dtype), scale, bias, 1e-3, dtype)
+        assert y.dtype == dtype
+        return jnp.sum(jnp.sin(y.astype(jnp.float32)) * weights)
+
+    def formula(x, scale, bias):
+        x = x.astype(dtype).astype(jnp.float32)
+        mean, var = x.mean((0, 1, 2, 3)), x.var((0, 1, 2, 3))
+        return jnp.sum(jnp.sin((x - mean) / jnp.sqrt(var + 1e-3) * scale + bias) * weights)
+
+    inputs = jnp.asarray(drawn()), params["scale"], params["bias"]
+    found, expected = (jax.grad(f, (0, 1, 2))(*inputs) for f in (ours, formula))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * float(jnp.abs(b).max()))
