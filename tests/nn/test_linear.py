@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit
+from jaxvid.nn import linear
+from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit, dense
 
 X = np.random.default_rng(0).standard_normal((2, 5, 8), dtype=np.float32)
 
@@ -23,6 +24,24 @@ def test_dense():
     np.testing.assert_allclose(got, X @ np.asarray(params["kernel"]) + np.arange(3), atol=1e-5)
     assert shapes(Dense(3, use_bias=False))[1] == {"kernel": (8, 3)}
     assert Dense(3, dtype=jnp.bfloat16).apply(variables, X).dtype == jnp.bfloat16
+
+
+def test_one_row_through_a_large_kernel(monkeypatch):
+    rng = np.random.default_rng(0)
+    kernel, row = rng.standard_normal((5, 7), np.float32), rng.standard_normal((1, 5), np.float32)
+    bias = np.arange(7.0, dtype=np.float32)
+
+    def run(kernel):
+        return jax.value_and_grad(lambda k: jnp.sum(jnp.sin(dense(row, k, bias, jnp.float32))))(
+            jnp.asarray(kernel)
+        )
+
+    plain = run(kernel)
+    monkeypatch.setattr(linear, "LARGE", 0)
+    text = jax.jit(run).lower(kernel).as_text()
+    assert "tensor<2x5xf32>" in text  # beside a row of zeros
+    for a, b in zip(run(kernel), plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_heads_there_and_back_are_matrices_in_disguise():
