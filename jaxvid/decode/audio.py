@@ -23,6 +23,8 @@ _PREROLL_SECONDS = 0.25  # a codec that was sought in needs some packets until i
 _MARGIN_SECONDS = 0.05  # for the resampling filter: the ends shall sound as the middle does
 # Containers round times, Matroska to 1 ms: nearer frames than this follow without a gap.
 _ROUNDING_SECONDS = 0.02
+# Recordings of broadcasts, cut anywhere: pictures before the first key frame are never shown.
+_MAY_BEGIN_ANYWHERE = ("mpegts", "mpeg")
 
 
 def read(path: str, start_seconds: float, end_seconds: float, rate: int) -> np.ndarray | None:
@@ -76,7 +78,7 @@ def _pieces(path: str, start: float, end: float) -> tuple[int, Pieces] | None:
         stream = _track(container, path)
         if stream is None:
             return None
-        zero = _time_zero(container, stream)
+        zero = _time_zero(container, stream, path)
         if sought:
             ticks = int((start - _PREROLL_SECONDS + zero) / stream.time_base)
             # Some demuxers cannot seek, and say so or stay where they are: both end well.
@@ -113,7 +115,7 @@ def _track(container, path: str):
     return None
 
 
-def _time_zero(container, track) -> float:
+def _time_zero(container, track, path: str) -> float:
     """When the first picture is shown, in the container's seconds; without pictures the track's
     start."""
     pictures = [
@@ -124,7 +126,20 @@ def _time_zero(container, track) -> float:
         and s.start_time is not None
     ]
     stream = (pictures or [track])[0]
-    return float((stream.start_time or 0) * stream.time_base)
+    zero = stream.start_time
+    if pictures and container.format.name in _MAY_BEGIN_ANYWHERE:
+        zero = _first_key(path, stream.index) or zero
+    return float((zero or 0) * stream.time_base)
+
+
+def _first_key(path: str, index: int) -> int | None:
+    """The timestamp of the first picture that can be decoded, where others stand before it."""
+    with _opened(path) as container:
+        packets = (packet for packet in container.demux(container.streams[index]) if packet.size)
+        first = next(packets, None)
+        if first is None or first.is_keyframe:
+            return None
+        return next((packet.pts for packet in packets if packet.is_keyframe), None)
 
 
 def _decoded(container, stream, path: str) -> Iterator[av.AudioFrame]:

@@ -32,14 +32,18 @@ class TruncatedError(Exception):
 class PacketTable:
     """num_frames: packets that give a frame to be shown, from the first key frame on. duration: of all
     of them, in ticks of the stream's time base, or None where there are no times, or they begin anew
-    on the way. exact: whether the timestamps name every frame; then `pts` holds them in the order shown,
-    and `keyframes` the numbers of those that decoding can start from."""
+    on the way. pts: of each, in the order shown, unless some lack it or share it. exact: whether these
+    name every frame that decoding gives; then `keyframes` are the numbers of those that it can start
+    from. without_leading: the same without
+    the packets that follow the first one and are shown before it, if there are any: where what they are
+    built on was cut away, decoding does not give them."""
 
     num_frames: int
     duration: int | None
     exact: bool
     pts: tuple[int, ...] = ()
     keyframes: tuple[int, ...] = ()
+    without_leading: "PacketTable | None" = None
 
     def keyframe_before(self, index: int) -> int:
         """The last frame, at or before this one, that decoding can start from; 0 if unknown."""
@@ -78,9 +82,22 @@ def read(container: av.container.InputContainer, stream: av.VideoStream) -> Pack
         later = (begins is None or pts is None or pts >= begins for pts, *_ in shown[early:])
         shown = list(itertools.compress(shown[early:], later))
     table = _table(shown, family in _STATE_FRAME_TIMES and len(shown) == found)
+    if family in (*_STATE_FRAME_TIMES, *_CLOCK_MAY_BREAK) and (leading := _leading(shown)):
+        rest = _table([shown[0], *shown[leading + 1 :]], family in _STATE_FRAME_TIMES)
+        table = dataclasses.replace(table, without_leading=rest)
     if family in _CLOCK_MAY_BREAK and _breaks(clock, float(stream.time_base)):
         return dataclasses.replace(table, duration=None)
     return table
+
+
+def _leading(shown: list[tuple[int | None, int, bool, bool]]) -> int:
+    """How many packets directly behind the first one are shown before it, or at a time that the
+    container could not state."""
+    first = shown[0][0] if shown else None
+    if first is None:
+        return 0
+    behind = (pts for pts, *_ in shown[1:])
+    return sum(1 for _ in itertools.takewhile(lambda pts: pts is None or pts <= first, behind))
 
 
 def _breaks(clock: list[int], tick: float) -> bool:
@@ -128,14 +145,15 @@ def _table(shown: list[tuple[int | None, int, bool, bool]], timed: bool) -> Pack
     pts = tuple(shown[i][0] for i in order)
     last = shown[order[-1]][1] or (pts[-1] - pts[-2] if len(pts) > 1 else 0)
     duration = pts[-1] + last - pts[0]
+    rising = all(a < b for a, b in itertools.pairwise(pts))
     exact = (
         timed
-        and all(a < b for a, b in itertools.pairwise(pts))
+        and rising
         and not any(corrupt for *_, corrupt in shown)
         and order[0] == 0  # else frames before the first key frame stand first and may be dropped
         and shown[0][2]
     )
     if not exact:
-        return PacketTable(len(shown), duration or None, False)
+        return PacketTable(len(shown), duration or None, False, pts if rising else ())
     keyframes = tuple(i for i, packet in enumerate(order) if shown[packet][2])
     return PacketTable(len(shown), duration or None, True, pts, keyframes)

@@ -48,8 +48,11 @@ class Reader(reader.Reader):
                 self._open()
                 self.table = packets.read(self._container, self._stream)
                 self._can_seek = self.table.exact
-                self._last = max(0, self.table.num_frames - 1)
                 self._restart()
+                if self._begins_without_leading():
+                    self.table = self.table.without_leading
+                    self._can_seek = self.table.exact
+                self._last = max(0, self.table.num_frames - 1)
                 self.orientation = _orientation(self._frame)
             self._size = reader.resized(self._frame.height, self._frame.width, short_side)
             self.meta = self._read_meta()
@@ -92,6 +95,18 @@ class Reader(reader.Reader):
             )
         others = ", ".join(s.type for s in self._container.streams) or "none at all"
         raise self._error(f"it has no video stream (its streams: {others})")
+
+    def _begins_without_leading(self) -> bool:
+        """Whether the first frames that were decoded are the first ones of `table.without_leading`."""
+        rest = self.table.without_leading
+        if rest is None:
+            return False
+        try:
+            second = next(self._frames, None)
+        except av.FFmpegError:
+            second = None
+        self._restart()
+        return second is not None and (self._frame.pts, second.pts) == rest.pts[:2]
 
     def _read_meta(self) -> VideoMeta:
         count, ticks = self.table.num_frames, self.table.duration

@@ -83,7 +83,7 @@ def test_hidden_and_other_files_are_passed_over_and_logged(tmp_path, caplog):
         index = rwf2000.load(tmp_path, "train")
     assert len(index) == 3
     assert "files that are no videos passed over: " in caplog.text
-    assert "1 folders without images passed over, the first is cut" in caplog.text
+    assert "1 folders without images passed over, the first is cut; videos count" in caplog.text
     assert "1 NonFight, 2 Fight" in caplog.text
 
 

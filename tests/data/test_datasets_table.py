@@ -146,6 +146,8 @@ def test_one_table_with_a_column_of_splits(tmp_path, caplog):
         {"a.mp4": "run", "b.mp4": {"label": "jump", "end": 2.0}},
         {"classes": ["jump", "run"], "clips": [{"file": "a.mp4", "class": 1}, {"file": "b.mp4", "class": 0, "stop": 2}]},
         {"train": [{"path": "a.mp4", "label": ["run"]}, {"path": "b.mp4", "label": ["jump"], "end": "2"}]},
+        {"path": ["a.mp4", "b.mp4"], "label": ["run", "jump"], "end": [None, 2]},
+        {"file": {"0": "a.mp4", "1": "b.mp4"}, "Label": {"0": "run", "1": "jump"}, "end": {"0": None, "1": 2}},
     ],
 )  # fmt: skip
 def test_json(tmp_path, value):

@@ -32,14 +32,24 @@ def sweep(seconds, rate):
 
 
 def write(
-    path, sound, *, rate=44100, codec="pcm_s16le", layout="mono", fmt=None, shift=0.0, video=4
+    path,
+    sound,
+    *,
+    rate=44100,
+    codec="pcm_s16le",
+    layout="mono",
+    fmt=None,
+    shift=0.0,
+    video=4,
+    video_codec="mpeg4",
 ):
     """A file with `video` seconds of pictures (0: none) and this sound, float32 (n,) or (C, n).
 
-    shift: seconds by which the track starts after the pictures; below 0: before them."""
+    shift: seconds by which the track starts after the pictures; below 0: before them. Picture i is
+    grey, of level 5 i; each 8th is a key frame."""
     with av.open(str(path), "w") as file:
         if video:
-            pictures = file.add_stream("mpeg4", rate=FPS)
+            pictures = file.add_stream(video_codec, rate=FPS, options={"g": "8"})
             pictures.width = pictures.height = 32
         track = file.add_stream(codec, rate=rate, layout=layout)
         if video:
@@ -98,6 +108,22 @@ def test_time_counts_from_the_first_picture(tmp_path, name, shift):
     assert not got[: round(max(0, shift) * 16000)].any()
     sought = audio.read(path, 2.0 + shift - 0.25, 2.5 + shift, 16000)
     np.testing.assert_allclose(onsets(sought, 16000), [0.25], atol=0.003)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_a_recording_that_begins_between_key_frames(tmp_path, share):
+    """Its first pictures are never shown: time counts from the first one that is."""
+    sound = clicks(4, 48000, [3.5])
+    path = write(tmp_path / "a.ts", sound, rate=48000, codec="mp2", video_codec="libx264")
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data[int(share * len(data)) // 188 * 188 :])
+    with video.open(path) as reader:
+        lost_seconds = round(reader.frames_at([0]).mean() / 5) / FPS
+        assert (lost_seconds > 0) == (share > 0)
+        got = reader.waveform(0.0, 4.0, 16000)
+        np.testing.assert_allclose(onsets(got, 16000), [3.5 - lost_seconds], atol=0.003)
+        sought = reader.waveform(3.25 - lost_seconds, 3.75 - lost_seconds, 16000)
+        np.testing.assert_allclose(onsets(sought, 16000), [0.25], atol=0.003)
 
 
 @pytest.mark.parametrize("start, end", [(0.0, 0.5), (1.0, 2.0), (0.3337, 2.71), (2.9, 4.0)])

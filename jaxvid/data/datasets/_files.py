@@ -64,7 +64,8 @@ def clip_records(folder: Path, *, base: Path, label: int) -> list[VideoRecord]:
         )
     if imageless:
         _log.warning(
-            "%s: %d folders without images passed over, the first is %s",
+            "%s: %d folders without images passed over, the first is %s; videos count where they lie in "
+            "the class folder itself",
             folder,
             len(imageless),
             imageless[0].name,

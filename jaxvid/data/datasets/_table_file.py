@@ -218,7 +218,8 @@ def _json_entries(file: Path) -> tuple[list[tuple[int, dict]], tuple[str, ...]]:
 
 
 def _rows_of(value: dict) -> list | dict:
-    """The list inside an object: under a usual key, by split, or the object itself as path -> label."""
+    """The list inside an object: under a usual key, by split, column by column (as pandas writes it),
+    or the object itself as path -> label."""
     for key in _LIST_KEYS:
         if isinstance(value.get(key), list):
             return value[key]
@@ -229,6 +230,14 @@ def _rows_of(value: dict) -> list | dict:
             for name in by_split
             for entry in value[name]
         ]
+    columns = [list(v.values()) if isinstance(v, dict) else v for v in value.values()]
+    names = {name.lower() for name in value}
+    if (
+        all(names.intersection(COLUMNS[what]) for what in ("path", "label"))
+        and all(isinstance(column, list) for column in columns)
+        and len({len(column) for column in columns}) == 1
+    ):
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
     rows = []
     for path, facts in value.items():
         rows.append({"path": path, **(facts if isinstance(facts, dict) else {"label": facts})})
