@@ -248,7 +248,7 @@ def _start(checkpoint: Checkpoint, name: str, num_classes: int | None) -> _Start
     )
     if name != checkpoint.model:
         start = _transferred(checkpoint, name)
-    has_classes = "num_classes" in field_names(lookup.module("model", name))
+    has_classes = _has_classes(name)
     there = start.arguments.get("num_classes")
     if num_classes is None:
         if has_classes and there is None:
@@ -277,11 +277,14 @@ def _transferred(checkpoint: Checkpoint, name: str) -> _Start:
         )
     transfer = transfers[checkpoint.model]
     module = lookup.module("model", checkpoint.model)
-    shapes = variable_shapes(module.MODULE(**checkpoint.arguments), checkpoint.clip)
+    # An encoder brings no classes: its head, of whatever size, stays behind.
+    any_head = {"num_classes": 1} if _has_classes(checkpoint.model) else {}
+    model = module.MODULE(**{**any_head, **checkpoint.arguments})
     state, report = apply.load(
         checkpoint.state,
-        apply.flatten_variables(shapes),
+        apply.flatten_variables(variable_shapes(model, checkpoint.clip)),
         checkpoint.entries,
+        fresh=checkpoint.fresh,
         subject=_subject(checkpoint, checkpoint.model),
     )
     return _Start(
@@ -296,14 +299,18 @@ def _transferred(checkpoint: Checkpoint, name: str) -> _Start:
 
 def _model_to_build(checkpoint: Checkpoint, arch: str | None, num_classes: int | None) -> str:
     """What `arch` names when that is a model; a classifier when classes are asked of a checkpoint
-    that has none; else the checkpoint's own."""
+    whose model has none; else the checkpoint's own."""
     if arch is not None and (arch in lookup.names("model") or "." in arch):
         return arch
-    if num_classes is not None and "num_classes" not in checkpoint.arguments:
+    if num_classes is not None and not _has_classes(checkpoint.model):
         able = [n for n in lookup.names("conversion") if checkpoint.model in source.transfers(n)]
         if len(able) == 1:
             return able[0]
     return checkpoint.model
+
+
+def _has_classes(model: str) -> bool:
+    return "num_classes" in field_names(lookup.module("model", model))
 
 
 def _info(

@@ -94,8 +94,11 @@ def vision(pre_norm: str) -> tuple[Entry, ...]:
 
 
 def sections(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(text_config, vision_config), {} where absent. Raises ConversionError for another activation."""
-    text, image = (dict(config.get(f"{name}_config") or {}) for name in ("text", "vision"))
+    """(text_config, vision_config), {} where absent. Raises ConversionError for another activation.
+
+    Old files also have text_config_dict and vision_config_dict, which count before them.
+    """
+    text, image = (_section(config, f"{name}_config") for name in ("text", "vision"))
     acts = {
         "text_config.hidden_act": text.get("hidden_act"),
         "vision_config.hidden_act": image.get("hidden_act"),
@@ -105,6 +108,11 @@ def sections(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         if act not in (None, "quick_gelu"):
             raise ConversionError(f"{name} {act!r}: the model has 'quick_gelu' only")
     return text, image
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    old = config.get(f"{name}_dict")
+    return dict(old if old is not None else config.get(name) or {})
 
 
 def tower_arguments(text: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,18 @@ from jaxvid.convert import preprocessing, weights_file
 from jaxvid.core.errors import ConversionError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-VIDEO_PREPROCESSOR = "video_preprocessor_config.json"  # read first, as transformers does
+VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # of pixels and texts, each in a part of its own
+_PROCESSORS = (VIDEO_PREPROCESSOR, PREPROCESSOR, PROCESSOR)  # in transformers' order
+_OF_PIXELS = ("video_processor", "image_processor")
 SEVERAL_LABELS = "multi_label_classification"  # a problem_type of transformers
 
 
 @dataclasses.dataclass(frozen=True)
 class HfFolder:
-    """config: config.json. preprocessing: what video_preprocessor_config.json or
-    preprocessor_config.json tells, as in jaxvid/convert/preprocessing.py, {} without these files.
-    state: key -> array."""
+    """config: config.json. preprocessing: what video_preprocessor_config.json, else
+    preprocessor_config.json, else processor_config.json tells, as in
+    jaxvid/convert/preprocessing.py, {} without these files. state: key -> array."""
 
     config: dict[str, Any]
     preprocessing: dict[str, Any]
@@ -42,18 +45,29 @@ def read(path: str | Path) -> HfFolder:
             f"{path}: no weights in this folder; expected one of "
             f"{', '.join(weights_file.FOLDER_FILES)}, there are: {_names(path)}"
         )
-    files = (path / name for name in (VIDEO_PREPROCESSOR, PREPROCESSOR))
-    processor = next((file for file in files if file.is_file()), None)
-    told = preprocessing.from_hf(read_json(processor), str(processor)) if processor else {}
-    return HfFolder(read_json(path / CONFIG), told, weights_file.read(weights)[0])
+    return HfFolder(read_json(path / CONFIG), _preprocessing(path), weights_file.read(weights)[0])
+
+
+def _preprocessing(path: Path) -> dict[str, Any]:
+    file = next((path / name for name in _PROCESSORS if (path / name).is_file()), None)
+    if file is None:
+        return {}
+    said = read_json(file)
+    part = next((said[name] for name in _OF_PIXELS if said.get(name)), said)
+    return preprocessing.from_hf(part, str(file))
 
 
 def class_names(config: dict[str, Any]) -> list[str] | None:
     """The names in `id2label`, by index; None where there are none but the stand-ins LABEL_0, ….
 
-    Raises ConversionError when the indices are not 0..n-1.
+    Raises ConversionError when it is no object or its indices are not 0..n-1.
     """
-    labels = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
+    said = config.get("id2label") or {}
+    if not isinstance(said, Mapping):
+        raise ConversionError(
+            f'id2label is a {type(said).__name__}, expected an object {{"0": "name", …}}'
+        )
+    labels = {int(index): str(name) for index, name in said.items()}
     if not labels or all(name == f"LABEL_{index}" for index, name in labels.items()):
         return None
     if sorted(labels) != list(range(len(labels))):
@@ -70,8 +84,8 @@ def task(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def num_labels(config: dict[str, Any]) -> int:
-    """`num_labels`, else the length of `id2label`, else 2, as transformers counts."""
-    return int(config.get("num_labels") or len(config.get("id2label") or {}) or 2)
+    """The length of `id2label`, else `num_labels`, else 2, as transformers counts."""
+    return int(len(config.get("id2label") or {}) or config.get("num_labels") or 2)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -154,8 +154,9 @@ def _checkpoint(
     if config is None and found.source.guess is None:
         raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")
     with _naming(where):
-        if config is None:
-            config = _guessed(found, shapes, beside)
+        if config is None or (found.source.guess and config and config.keys() <= _UNTOLD):
+            said = config or {}
+            config = {**_guessed(found, shapes, {**beside, **said}), **said}
         config = complete_config(found.source, config, shapes)
         clip = found.source.clip(config)
         arguments = found.source.arguments(config)
@@ -178,6 +179,10 @@ def _checkpoint(
         },
         fresh=found.source.fresh,
     )
+
+
+# What shapes cannot tell: a config of nothing else is one to complete by the shapes.
+_UNTOLD = {"num_heads", "num_attention_heads", "encoder_num_heads", "decoder_num_heads"}
 
 
 @contextlib.contextmanager

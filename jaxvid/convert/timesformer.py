@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvid.convert.bare import bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.layout import LayoutError, Shape
 from jaxvid.convert.rules import Entry, Rule, Waive, fused_heads, heads_out, leaf, linear, norm
@@ -272,7 +273,7 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
         raise ConfigError(
             f"an encoder of width {width} is none of the published ones "
             f"({', '.join(map(str, HEADS_OF_WIDTH))}), and weights do not tell the number of heads: "
-            "give config={'num_heads': …, 'embed_dim': …, …}"
+            "give config={'num_heads': …}"
         )
     divided = any(re.match(r"model\.blocks\.\d+\.temporal_attn\.", key) for key in shapes)
     joint = "model.time_embed" in shapes
@@ -305,18 +306,20 @@ def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"mean": MEAN, "std": STD, "sampling": "dense", "stride_frames": stride}
 
 
+_CLASSIFIER = Source(
+    entries=_HF,
+    arguments=_hf_arguments,
+    clip=_hf_clip,
+    config=_hf_config,
+    prepare_save=tables_as_they_are,
+    preprocessing=_preprocessing,
+    model_type="timesformer",
+    architectures=("TimesformerForVideoClassification",),
+    processor="VideoMAEImageProcessor",
+)
 SOURCES = {
-    "hf/timesformer": Source(
-        entries=_HF,
-        arguments=_hf_arguments,
-        clip=_hf_clip,
-        config=_hf_config,
-        prepare_save=tables_as_they_are,
-        preprocessing=_preprocessing,
-        model_type="timesformer",
-        architectures=("TimesformerForVideoClassification",),
-        processor="VideoMAEImageProcessor",
-    ),
+    "hf/timesformer": _CLASSIFIER,
+    "hf/timesformer_encoder": bare(_CLASSIFIER, "TimesformerModel"),
     "timesformer/timesformer": Source(
         entries=_ORIGINAL,
         arguments=_original_arguments,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert.bare import NO_HEAD, bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import (
@@ -342,18 +343,21 @@ _ORIGINAL_SOURCE = Source(
     preprocessing=kinetics_preprocessing,
 )
 
+_CLASSIFIER = Source(
+    entries=(*HF_ENCODER, *norm("fc_norm", "fc_norm"), *linear("classifier", "head")),
+    arguments=_hf_arguments,
+    clip=hf_clip,
+    config=_hf_config,
+    prepare_save=plain_blocks,
+    preprocessing=kinetics_preprocessing,
+    model_type="videomae",
+    architectures=("VideoMAEForVideoClassification",),
+    processor="VideoMAEImageProcessor",
+)
+_FC_NORM = {"fc_norm/{leaf:.+}": "the norm of the mean of all tokens comes with the head"}
 SOURCES = {
-    "hf/videomae": Source(
-        entries=(*HF_ENCODER, *norm("fc_norm", "fc_norm"), *linear("classifier", "head")),
-        arguments=_hf_arguments,
-        clip=hf_clip,
-        config=_hf_config,
-        prepare_save=plain_blocks,
-        preprocessing=kinetics_preprocessing,
-        model_type="videomae",
-        architectures=("VideoMAEForVideoClassification",),
-        processor="VideoMAEImageProcessor",
-    ),
+    "hf/videomae": _CLASSIFIER,
+    "hf/videomae_encoder": bare(_CLASSIFIER, "VideoMAEModel", {**NO_HEAD, **_FC_NORM}),
     "videomae/finetune": _ORIGINAL_SOURCE,
     "videomaev2/finetune": _ORIGINAL_SOURCE,
 }
@@ -372,7 +376,7 @@ TRANSFERS = {
         arguments=_from_pretraining,
         fresh={
             "head/{leaf:.+}": "pretraining has no classes",
-            "fc_norm/{leaf:.+}": "the norm of the mean of all tokens comes with the head",
+            **_FC_NORM,
         },
         dropped={
             "decoder/{leaf:.+}": _NOT_IN_CLASSIFIER,

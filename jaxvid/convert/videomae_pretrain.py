@@ -132,7 +132,7 @@ def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]
 
 
 def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
-    heads = {"num_heads": told.get("encoder_num_heads")}
+    heads = {"num_heads": told.get("encoder_num_heads") or told.get("num_heads")}
     encoder = guess_blocks(shapes, {**told, **heads}, "encoder.")
     width = shapes["mask_token"][-1]
     return {

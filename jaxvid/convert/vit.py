@@ -1,6 +1,7 @@
 """ViT on frames: image classifiers of Hugging Face, timm and Google, which also start ViViT.
 
-hf/vit: ViTForImageClassification. timm/vit: timm's vit_*_patch*, also DeiT's files. google/vit:
+hf/vit: ViTForImageClassification. hf/vit_encoder: ViTModel, as google/vit-base-patch16-224-in21k, with
+a fresh head. timm/vit: timm's vit_*_patch*, also DeiT's files. google/vit:
 google-research/vision_transformer's .npz and scenic's baselines (jaxvid/convert/flax_file.py).
 """
 
@@ -8,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert.bare import bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.position_row import PositionRow
 from jaxvid.convert.rules import (
@@ -183,17 +185,18 @@ def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
 
 def _guess_timm(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
     width, channels, patch, _ = shapes["patch_embed.proj.weight"]
-    if width not in HEADS_OF_WIDTH:
+    heads = told.get("num_attention_heads") or HEADS_OF_WIDTH.get(width)
+    if heads is None:
         raise ConfigError(
             f"a ViT of width {width} is none of the published ones, and weights do not tell the "
-            "number of heads: give config={'num_attention_heads': …, …}"
+            "number of heads: give config={'num_attention_heads': …}"
         )
     return {
         "hidden_size": width,
         "num_channels": channels,
         "patch_size": patch,
         "image_size": math.isqrt(shapes["pos_embed"][1] - 1) * patch,
-        "num_attention_heads": HEADS_OF_WIDTH[width],
+        "num_attention_heads": heads,
         "num_hidden_layers": count(shapes, r"blocks\.(\d+)\."),
         "intermediate_size": shapes["blocks.0.mlp.fc1.bias"][0],
         "qkv_bias": "blocks.0.attn.qkv.bias" in shapes,
@@ -232,13 +235,15 @@ def _source(arch: str, **options: Any) -> ShapedSource:
     )
 
 
+_CLASSIFIER = _source(
+    "hf/vit",
+    model_type="vit",
+    architectures=("ViTForImageClassification",),
+    processor="ViTImageProcessor",
+)
 SOURCES = {
-    "hf/vit": _source(
-        "hf/vit",
-        model_type="vit",
-        architectures=("ViTForImageClassification",),
-        processor="ViTImageProcessor",
-    ),
+    "hf/vit": _CLASSIFIER,
+    "hf/vit_encoder": bare(_CLASSIFIER, "ViTModel"),
     "timm/vit": _source("timm/vit", guess=_guess_timm),
     "google/vit": _source("google/vit", guess=_guess_google, prefixes=()),
 }

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert import vivit_scenic
+from jaxvid.convert.bare import bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.inflate import inflate
 from jaxvid.convert.layout import LayoutError
@@ -152,18 +153,20 @@ _SCENIC_ENTRIES = tuple(
     )
 )
 
+_CLASSIFIER = ShapedSource(
+    entries=_hf_entries(None),
+    arguments=_hf_arguments,
+    clip=_hf_clip,
+    config=_hf_config,
+    preprocessing=_preprocessing,
+    model_type="vivit",
+    architectures=("VivitForVideoClassification",),
+    processor="VivitImageProcessor",
+    rules=_hf_rules,
+)
 SOURCES = {
-    "hf/vivit": ShapedSource(
-        entries=_hf_entries(None),
-        arguments=_hf_arguments,
-        clip=_hf_clip,
-        config=_hf_config,
-        preprocessing=_preprocessing,
-        model_type="vivit",
-        architectures=("VivitForVideoClassification",),
-        processor="VivitImageProcessor",
-        rules=_hf_rules,
-    ),
+    "hf/vivit": _CLASSIFIER,
+    "hf/vivit_encoder": bare(_CLASSIFIER, "VivitModel"),
     "scenic/vivit": ShapedSource(
         entries=_SCENIC_ENTRIES,
         arguments=vivit_scenic.arguments_of,

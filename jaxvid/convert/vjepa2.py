@@ -184,7 +184,7 @@ def _guess_with(
         raise ConfigError(
             f"an encoder of width {width} is none of the published ones "
             f"({', '.join(map(str, HEADS_OF_WIDTH))}), and weights do not tell the number of heads: "
-            "give config={'num_attention_heads': …, …}"
+            "give config={'num_attention_heads': …}"
         )
     hidden = shapes[f"{block}0.mlp.fc1.bias"][0]
     classes = shapes.get("classifier.bias", (None,))[0]

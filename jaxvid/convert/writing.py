@@ -82,6 +82,7 @@ def hf_config(written: Written, arch: str, info: Mapping[str, Any]) -> dict[str,
 # Of config.json: what is said of its own weights and classes alone.
 _OF_A_FILE = ("id2label", "label2id", "num_labels", "problem_type", "dtype", "transformers_version")
 _OF_A_FILE += ("_name_or_path", "quantization_config", "auto_map")
+_OF_A_FILE += ("text_config_dict", "vision_config_dict")  # count before those that are written
 
 
 def _check_expressed(ours: Mapping, theirs: Mapping, arch: str) -> None:

@@ -61,6 +61,8 @@ def test_class_names_come_in_the_order_of_their_numbers():
     assert hf_folder.class_names({}) is None
     with pytest.raises(ConversionError, match=r"indices \[0, 2\]"):
         hf_folder.class_names({"id2label": {"0": "a", "2": "b"}})
+    with pytest.raises(ConversionError, match="id2label is a list, expected an object"):
+        hf_folder.class_names({"id2label": ["a", "b"]})
 
 
 def test_several_labels_a_clip_are_said_as_transformers_says_it():
@@ -71,6 +73,7 @@ def test_several_labels_a_clip_are_said_as_transformers_says_it():
 
 
 def test_the_number_of_labels_is_found_as_transformers_finds_it():
-    assert hf_folder.num_labels({"num_labels": 7, "id2label": {"0": "a"}}) == 7
+    assert hf_folder.num_labels({"num_labels": 7, "id2label": {"0": "a"}}) == 1
+    assert hf_folder.num_labels({"num_labels": 7, "id2label": None}) == 7
     assert hf_folder.num_labels({"id2label": {str(i): "x" for i in range(5)}}) == 5
     assert hf_folder.num_labels({}) == 2
