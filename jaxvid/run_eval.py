@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -60,6 +61,7 @@ def make_setting(c: ConfigDict) -> Setting:
     task = build.task_of(c, train_index)
     by_kind.check_kind(task.kind, train_index, c.data.dataset)
     by_kind.check_metric(task.kind, c.eval.metric, train_index)
+    by_kind.check_pooling(task.kind, c.eval.pooling)
     return Setting(mesh, train_index, val_index, task, lambda batch: to_global(batch, mesh))
 
 
@@ -224,7 +226,8 @@ class ScheduledEvaluator:
 
 
 def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
-    """-> function of variables -> (metrics, rows); rows is None in masked pretraining."""
+    """-> function of variables -> (metrics, rows); in masked pretraining rows is None and
+    metrics["clips"] how many were counted."""
     batches = build_data.evaluation_data(
         c, setting.val_index, setting.mesh, clips=views[0], crops=views[1]
     )
@@ -236,22 +239,33 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
         how = {"what": f"evaluate {c.data.val_split}", "show": is_main()}
         if setting.task.kind == "masked":
             sums = runner.collect_sums(step, variables, batches, setting.to_device, **how)
-            return finish(sums), None
+            counted = round(sums["loss"][1] / math.prod(views))
+            _check_decoded(c, setting, counted)
+            if not np.isfinite(sums["loss"][0]):
+                raise _diverged(f"summed losses of {counted}")
+            return {**finish(sums), "clips": counted}, None
         rows = runner.collect_rows(step, variables, batches, setting.to_device, **how)
-        if not len(rows[ROW]):
-            raise DataError(
-                f"{build_data.root(c)}: none of {len(setting.val_index)} clips could be decoded"
-            )
+        _check_decoded(c, setting, len(rows[ROW]))
         diverged = int((~np.isfinite(rows["probabilities"]).all(axis=1)).sum())
         if diverged:
-            raise NonFiniteLossError(
-                f"the probabilities of {diverged} of {len(rows[ROW])} validation clips are not finite: "
-                "the weights have diverged. Lower optim.learning_rate or set optim.clip_norm; "
-                "earlier checkpoints are untouched"
-            )
+            raise _diverged(f"probabilities of {diverged} of {len(rows[ROW])}")
         return by_kind.metrics(setting.task.kind, rows, setting.val_index), rows
 
     return run
+
+
+def _check_decoded(c: ConfigDict, setting: Setting, counted: int) -> None:
+    if not counted:
+        raise DataError(
+            f"{build_data.root(c)}: none of {len(setting.val_index)} clips could be decoded"
+        )
+
+
+def _diverged(what: str) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"the {what} validation clips are not finite: the weights have diverged. Lower "
+        "optim.learning_rate or set optim.clip_norm; earlier checkpoints are untouched"
+    )
 
 
 def _precise_bn(c: ConfigDict, setting: Setting) -> Callable:
@@ -288,7 +302,7 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Place) -> Callable:
         shown = reconstruct.collect(
             step, variables, batches, setting.to_device, c.eval.reconstructions
         )
-        if is_main():
+        if is_main() and len(shown[0]):  # else none of them could be decoded
             path = workdir / "eval" / f"{c.data.val_split}_reconstruction.png"
             report.reconstruction_png(path, *shown, title=f"step {number}")
 
@@ -301,7 +315,7 @@ def write_report(
     """Writes eval/SPLIT.json with its CSV and PNG of a measurement by the final views, prints it."""
     clips, crops = final_views(c)
     metrics, rows = measured
-    counted = len(setting.val_index) if rows is None else len(rows[ROW])
+    counted = metrics["clips"] if rows is None else len(rows[ROW])
     missing = [] if rows is None else _missing(setting.val_index, rows[ROW])
     result = {
         "split": c.data.val_split,

@@ -85,6 +85,15 @@ def check_metric(kind: str, metric: str, index: DatasetIndex) -> None:
         raise unknown(what, metric, known)
 
 
+def check_pooling(kind: str, pooling: str) -> None:
+    """Raises ConfigError for an eval.pooling that leaves no probabilities of this kind."""
+    if pooling == "max" and kind in ("classify", "multihead"):
+        raise ConfigError(
+            "eval.pooling='max' is for several labels a clip: the highest of each class over the views "
+            "adds up to more than 1 where one label is asked for; use 'mean'"
+        )
+
+
 _OF_HEAD = ("top1", "top5", "mean_class_accuracy", "loss")
 _CLASSIFY = (*_OF_HEAD, "roc_auc", "average_precision")
 

@@ -19,10 +19,11 @@ def build(*, heads: Mapping[str, int], class_weights: Sequence[float] | None = N
     """-> objective(outputs, targets) -> {"loss", "top1_<head>", …, "top1": (sum, weight)}.
 
     heads: the number of classes of each, from the data set. outputs["logits"]: (N, K), K their sum;
-    targets["target"]: (N, K) float32 with rows of sum 1 in each head's part; targets["weight"]:
-    (N,) float32, 0 for rows that do not count. class_weights: K factors, see
-    objectives/classify.py. top1: all heads right at once. Raises ConfigError for a set without
-    heads.
+    targets["target"]: (N, K) float32 with rows of sum 1 in each head's part, or zeros there where
+    the head has no label, which then teaches and counts nothing; targets["weight"]: (N,) float32, 0
+    for rows that do not count. class_weights: K factors of what a class costs; the sum is divided by
+    the clips, not by their factors. top1: all heads right at once. Raises ConfigError for a set
+    without heads.
     """
     if not heads:
         raise ConfigError(
@@ -33,15 +34,17 @@ def build(*, heads: Mapping[str, int], class_weights: Sequence[float] | None = N
 
     def objective(outputs, targets):
         weight, sums, right = targets["weight"], {}, True
+        all_known = weight
         loss = 0.0
         for head, part in slices(heads).items():
             logits = outputs["logits"][:, part].astype(jnp.float32)
             target = targets["target"][:, part]
             loss -= jnp.sum(factors[part] * target * jax.nn.log_softmax(logits), axis=-1)
             hit = jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
-            sums[f"top1_{head}"] = weighted_sum(hit, weight)
-            right = right & hit
-        return {"loss": weighted_sum(loss, weight), **sums, "top1": weighted_sum(right, weight)}
+            known = jnp.any(target > 0, axis=-1)
+            sums[f"top1_{head}"] = weighted_sum(hit, weight * known)
+            right, all_known = right & hit, all_known * known
+        return {"loss": weighted_sum(loss, weight), **sums, "top1": weighted_sum(right, all_known)}
 
     return objective
 

@@ -13,15 +13,18 @@ through all frames ("tube"), whole frames of a stretch of time ("frames"), a box
 ("cube").
 """
 
+import logging
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from jaxvid.core.errors import unknown
+from jaxvid.core.warn_once import warn_once
 from jaxvid.ops.box import inside_box, inside_stretch
 from jaxvid.ops.chance import chosen
 
+log = logging.getLogger("jaxvid")
 Clips = jax.Array | Mapping[str, jax.Array]
 
 CUTS = ("tube", "frames", "cube")
@@ -78,12 +81,19 @@ def mixup_or_cutmix(
 ) -> tuple[Clips, jax.Array]:
     """Each clip with `probability` mixed, by cutmix with `switch_probability`, else by mixup.
 
-    An alpha of 0 leaves only the other kind. Arguments and result as mixup's, `cut` as cutmix's.
+    An alpha of 0 leaves only the other kind. Arguments and result as mixup's, `cut` as cutmix's. A
+    warning where there is only one clip.
     Drawn from the four parts of the key: which clips, which kind, mixup's shares, cutmix's boxes.
     """
     shape = _checked_shape("mixup_or_cutmix", clips, targets, mixup_alpha or cutmix_alpha)
     mixed_rng, switch_rng, mixup_rng, cutmix_rng = jax.random.split(rng, 4)
     n = shape[0]
+    if n == 1:
+        warn_once(
+            log,
+            "mixup and cutmix have one clip at a time, so nothing is mixed: raise data.batch_size or "
+            "lower optim.accumulate_steps",
+        )
     if mixup_alpha and cutmix_alpha:
         cutting = chosen(switch_rng, n, switch_probability)[:, None, None, None]
         shares = jnp.where(

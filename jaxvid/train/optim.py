@@ -29,23 +29,29 @@ def make_optimizer(
     rate_factors: Sequence[tuple[str, float]] = (),
 ) -> optax.GradientTransformation:
     """Clip by global norm (0 = off), "adamw" (Loshchilov & Hutter 2019) or "sgd" (Nesterov momentum),
-    decoupled weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D).
+    weight decay on matrices only, layer-wise rate decay (BEiT, Bao et al. 2022, app. D).
 
-    frozen: regular expressions of parameter paths; what one of them finds stays as it is, weight decay
-    included. rate_factors: (regular expression, factor of the learning rate) of parameters that learn
-    faster or slower than the rest; the first that finds one counts. Raises ConfigError, when the state
-    is made, for an expression that finds nothing, at once for a factor below 0.
+    weight_decay: adamw's is decoupled; sgd's passes through the momentum with the gradient, as in
+    torch and so in the papers that train with it: a decoupled one would be 1 / (1 - momentum) times
+    weaker. frozen: regular expressions of parameter paths; what one of them finds stays as it is,
+    weight decay included, and its gradient is no part of the norm that is clipped. rate_factors:
+    (regular expression, factor of the learning rate) of parameters that learn faster or slower than
+    the rest; the first that finds one counts. Raises ConfigError, when the state is made, for an
+    expression that finds nothing, at once for a factor below 0.
     """
     if name not in OPTIMISERS:
         raise unknown("optim.name", name, OPTIMISERS)
     if not 0.0 < layer_decay <= 1.0:
         raise ConfigError(f"optim.layer_decay={layer_decay}, expected in (0, 1]; 1 turns it off")
+    still = _scale_by_path(dict.fromkeys(frozen, 0.0), "optim.frozen")
+    parts = [still] if frozen else []
+    if clip_norm > 0:
+        parts.append(optax.clip_by_global_norm(clip_norm))
+    decaying = optax.add_decayed_weights(weight_decay, mask=decay_mask)
     if name == "adamw":
-        core = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+        parts += [optax.scale_by_adam(b1=b1, b2=b2, eps=eps), decaying]
     else:
-        core = optax.trace(decay=momentum, nesterov=True)
-    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
-    parts += [core, optax.add_decayed_weights(weight_decay, mask=decay_mask)]
+        parts += [decaying, optax.trace(decay=momentum, nesterov=True)]
     if layer_decay < 1.0:
         parts.append(_scale_by_layer(layer_decay))
     if any(not factor >= 0 for _, factor in rate_factors):
@@ -53,7 +59,7 @@ def make_optimizer(
     if rate_factors:
         parts.append(_scale_by_path(dict(rate_factors), "optim.rate_factors"))
     if frozen:
-        parts.append(_scale_by_path(dict.fromkeys(frozen, 0.0), "optim.frozen"))
+        parts.append(still)  # what weight decay has added
     return optax.chain(*parts)
 
 
@@ -76,37 +82,41 @@ def decay_mask(params) -> dict:
 
 
 # What comes before the first block.
-BELOW = r"patch_embed|pos_embed|position|(cls|class|bottleneck)_token|conv_embed|token_embed|/stem"
+BELOW = (
+    r"patch_(embed|norm)|norm_pre|pos_embed|position|(cls|class|bottleneck)_token|conv_embed|"
+    r"token_embed|/stem"
+)
 
 
 def layer_scales(params, decay: float) -> dict:
     """For each leaf decay^(layers above it): embeddings and stems the lowest, heads and final norms 1.
 
-    A layer is a block, counted through the stages. Stacked (scanned) blocks get a vector along their
-    layer axis.
+    A layer is a block, counted through the stages. Towers of blocks that stand beside or upon each
+    other (pictures and text, encoder and decoder, a network and the blocks over its features) are
+    each counted from their own top. Stacked (scanned) blocks get a vector along their layer axis.
     """
     paths = [(_rooted(p), leaf) for p, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    blocks = sorted({block for path, _ in paths if (block := _block(path))})
-    number = {block: i for i, block in enumerate(blocks)}
-    stacked = (leaf.shape[0] for path, leaf in paths if "/blocks/" in path)
-    depth = max([len(blocks), *stacked])
-    if not depth:
+    depths, number = _towers(paths)
+    if not depths:
         raise ConfigError(
             "optim.layer_decay needs a model of blocks; this one has none to decay over"
         )
+    deepest = max(depths, key=depths.get)
 
     def one(path, leaf):
         path = _rooted(path)
+        around = [tower for tower in depths if path.startswith(f"{tower}/")]
+        tower = max(around, key=len, default=deepest)
         if "/blocks/" in path:
-            powers = depth - np.arange(leaf.shape[0])
+            powers = depths[tower] - np.arange(leaf.shape[0])
             return (decay**powers).astype(np.float32).reshape((-1,) + (1,) * (leaf.ndim - 1))
-        if merge := re.search(r"/merge_(\d+)/", path):
-            # Between two stages: with the first block after.
-            path = path.replace(merge[0], f"/stage_{int(merge[1]) + 1}/block_0/")
-        if block := _block(path):
-            return np.float32(decay ** (depth - number[block]))
+        block = _block(path)
+        if between := re.search(r"/(?:merge|fusion)_(\d+)/", path.replace("audio_", "")):
+            block = tower, int(between[1]) + 1, 0  # two stages: with the first block after
+        if block:
+            return np.float32(decay ** (depths[tower] - number[block]))
         below = re.search(BELOW, path)
-        return np.float32(decay ** (depth + 1) if below else 1.0)
+        return np.float32(decay ** (depths[tower] + 1) if below else 1.0)
 
     return jax.tree_util.tree_map_with_path(one, params)
 
@@ -116,10 +126,23 @@ def _rooted(path) -> str:
     return f"/{path_name(path)}"
 
 
-def _block(path: str) -> tuple[int, int] | None:
-    """(stage, block) of ".../stage_3/block_1/..."; stage 0 where a model has none."""
-    found = re.search(r"/(?:stage_(\d+)/)?block_(\d+)/", path)
-    return (int(found[1] or 0), int(found[2])) if found else None
+def _towers(paths) -> tuple[dict[str, int], dict[tuple, int]]:
+    """({tower: its blocks}, {(tower, stage, block): its number within the tower}); a tower is the path
+    before its stages and blocks."""
+    depths = {
+        path.split("/blocks/")[0]: leaf.shape[0] for path, leaf in paths if "/blocks/" in path
+    }
+    number = {}
+    for block in sorted({block for path, _ in paths if (block := _block(path))}):
+        number[block] = depths.get(block[0], 0)
+        depths[block[0]] = number[block] + 1
+    return depths, number
+
+
+def _block(path: str) -> tuple[str, int, int] | None:
+    """(tower, stage, block) of ".../stage_3/block_1/..."; stage 0 where a model has none."""
+    found = re.search(r"^(.*?)/(?:stage_(\d+)/)?block_(\d+)/", path)
+    return (found[1], int(found[2] or 0), int(found[3])) if found else None
 
 
 def _scale_by_layer(decay: float) -> optax.GradientTransformation:

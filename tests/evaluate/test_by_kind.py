@@ -175,3 +175,19 @@ def test_whether_any_clip_has_a_label_of_every_head():
     assert not by_kind.any_label({"label": none[:1]})
     assert not by_kind.any_label({"label_verb": some, "label_noun": none})
     assert not by_kind.any_label({"label": some[:0]})
+
+
+def test_the_highest_of_the_views_is_for_several_labels():
+    views = np.array([[0.9, 0.1], [0.2, 0.8]])  # of one clip, over which "max" has more than 1
+    with pytest.raises(ValueError, match="sum to 1.7"):
+        by_kind.metrics(
+            "classify",
+            {"probabilities": views.max(axis=0)[None], "label": np.array([[0]])},
+            index([(0,)], NAMES[:2]),
+        )
+    for kind in ("classify", "multihead"):
+        by_kind.check_pooling(kind, "mean")
+        with pytest.raises(ConfigError, match="eval.pooling='max' is for several labels a clip"):
+            by_kind.check_pooling(kind, "max")
+    for kind in ("multilabel", "masked"):
+        by_kind.check_pooling(kind, "max")

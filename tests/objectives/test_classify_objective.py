@@ -81,6 +81,14 @@ def test_multihead_adds_the_heads_up_and_wants_all_of_them_right():
     )
 
 
+def test_a_head_without_a_label_is_never_right():
+    logits = np.zeros((2, 5), np.float32)  # every head says class 0
+    target = np.array([[1, 0, 0, 0, 0], [1, 0, 0, 1, 0]], np.float32)
+    got = measured(multihead.build(heads={"verb": 2, "noun": 3}), logits, target, np.ones(2))
+    assert (got["top1_verb"], got["top1_noun"], got["top1"]) == (1.0, 0.0, 0.0)
+    assert got["loss"] == pytest.approx((2 * np.log(2) + np.log(3)) / 2)
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(ConfigError, match="positive_weight is 0, expected a number above 0"):
         multilabel.build(positive_weight=0)

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvid.core import warn_once
 from jaxvid.ops import mix
 
 N, T, H, W = 8, 2, 12, 20
@@ -153,3 +154,12 @@ def test_alpha_is_above_0():
 def test_uint8_is_refused():
     with pytest.raises(ValueError, match="mixup was given uint8"):
         mix.mixup(jax.random.key(0), clips()[0].astype(jnp.uint8), jnp.eye(8))
+
+
+def test_one_clip_has_nobody_to_mix_with_and_that_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(warn_once, "_said", set())
+    video, targets = clips(1)
+    got, got_targets = mix.mixup_or_cutmix(jax.random.key(0), video, targets)
+    np.testing.assert_array_equal(got, video)
+    np.testing.assert_array_equal(got_targets, targets)
+    assert "nothing is mixed: raise data.batch_size" in caplog.text

@@ -148,3 +148,53 @@ def test_merging_of_patches_belongs_to_the_stage_after_it():
     stages = {f"stage_{i}": {"block_0": {"mlp": ones}} for i in (1, 2)}
     scales = layer_scales({"encoder": {**stages, "merge_1": {"reduction": ones}}}, 0.5)["encoder"]
     assert scales["merge_1"]["reduction"] == scales["stage_2"]["block_0"]["mlp"] == 0.5
+
+
+def test_weight_decay_of_sgd_passes_through_the_momentum_as_torch_has_it():
+    tx, p = make_optimizer("sgd", momentum=0.9, weight_decay=0.01), {"w": jnp.ones((2, 2))}
+    state, by_hand, course = tx.init(p), 1.0, 0.0
+    for _ in range(50):  # torch.optim.SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+        updates, state = tx.update({"w": jnp.zeros((2, 2))}, state, p)
+        p = jax.tree.map(lambda x, u: x - 0.1 * u, p, updates)
+        course = 0.9 * course + 0.01 * by_hand
+        by_hand -= 0.1 * (0.01 * by_hand + 0.9 * course)
+    np.testing.assert_allclose(p["w"], by_hand, rtol=1e-5)
+    assert by_hand < 0.7  # decoupled it would be 0.95
+
+
+def test_what_is_frozen_has_no_part_in_the_norm_that_is_clipped():
+    params = {"body": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2))}}
+    grads = {"body": {"kernel": jnp.full((2, 2), 1e3)}, "head": {"kernel": jnp.full((2, 2), 0.1)}}
+    tx = make_optimizer("sgd", momentum=0.0, weight_decay=0.0, clip_norm=1.0, frozen=("body/",))
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["head"]["kernel"], 0.1, rtol=1e-6)
+    assert not np.any(updates["body"]["kernel"])
+
+
+def test_each_tower_is_counted_from_its_own_top():
+    ones = jnp.ones((2, 2))
+    tower = {f"block_{i}": {"fc": ones} for i in range(4)}
+    params = {
+        "visual": {**tower, "norm_pre": ones, "norm": ones, "position_embedding": ones},
+        "temporal": {"block_0": {"fc": ones}, "position_embedding": ones},
+        "decoder": {"blocks": {"fc": jnp.ones((2, 2, 2))}},
+        "cnn": {"stem": ones, "stage_1": {"block_0": {"conv": ones}}},
+        "cls_token": ones,
+    }
+    scales = layer_scales(params, 0.5)
+    assert scales["visual"]["block_0"]["fc"] == 0.5**4 and scales["visual"]["norm"] == 1.0
+    assert scales["visual"]["norm_pre"] == scales["visual"]["position_embedding"] == 0.5**5
+    assert scales["temporal"]["block_0"]["fc"] == 0.5
+    assert scales["temporal"]["position_embedding"] == 0.5**2
+    np.testing.assert_array_equal(scales["decoder"]["blocks"]["fc"].ravel(), [0.25, 0.5])
+    assert scales["cnn"]["stem"] == 0.25 and scales["cls_token"] == 0.5**5
+
+
+def test_what_joins_pathways_belongs_to_the_stage_after_it():
+    ones = jnp.ones((2, 2))
+    stages = {f"stage_{i}": {"block_0": {"conv": ones}} for i in (1, 2)}
+    backbone = {"slow": stages, "fast": stages, "fusion_0": {"conv": ones}}
+    backbone["audio_fusion_1"] = {"conv_1": ones}
+    scales = layer_scales({"backbone": backbone}, 0.5)["backbone"]
+    assert scales["fusion_0"]["conv"] == scales["slow"]["stage_1"]["block_0"]["conv"] == 0.25
+    assert scales["audio_fusion_1"]["conv_1"] == 0.5
