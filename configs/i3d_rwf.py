@@ -5,7 +5,8 @@
 The argument after the colon is a variant of `jaxvid models i3d`; `test` is for seconds. Without a checkpoint it
 is trained from scratch, which 1,600 clips are few for.
 Kinetics weights: --config.init.checkpoint=rgb_imagenet.pt --config.init.arch=pytorch_i3d/inception_i3d.
-The variant `flow` sees optical flow instead of frames (--config.data.flow=dis).
+The variant `flow` sees optical flow instead of frames, computed while training (needs the extra `flow`): "dis" is
+quick, --config.data.flow=tvl1 is the papers'.
 """
 
 from jaxvid.config import default
@@ -26,6 +27,8 @@ def get_config(arg="rgb"):
     c.data.decode_short_side = size * 8 // 7
     c.data.train_transforms = ({"name": "random_resized_crop", "size": size, "scale": (0.4, 1.0)},)
     c.data.colour_jitter = (0.3, 0.3, 0.2, 0.0)
+    if arg == "flow":
+        c.data.flow = "dis"
 
     c.model.name = "i3d"
     c.model.variant = arg

@@ -32,9 +32,12 @@ SETTINGS = {
     "xclip": _LONG,
 }
 FLOW = ("two_stream", "two_stream_i3d")
+OTHERS = ("feature_head", "videomae_pretrain")  # which classify no clips
 
 
 def get_config(arg="videomae"):
+    if arg in OTHERS:
+        raise KeyError(f"the quickstart trains classifiers of clips, which {arg} is not")
     c = default()
     c.run.epochs = 10.0
     c.run.log_every_steps = 25

@@ -5,8 +5,8 @@
         --config.init.checkpoint=P --workdir W
 
 90 % of the tubes are hidden; only the rest enters the encoder (Tong et al. 2022). Reconstructions of
-validation clips are drawn into P/eval. The argument is the size, as in configs/videomae_rwf.py.
-The paper pretrains small sets for 2,400 to 4,800 epochs; 800 here take about a day on one GPU for B.
+validation clips are drawn into P/eval. The argument is the size, as in configs/videomae_rwf.py,
+but for g. The paper pretrains small sets for 2,400 to 4,800 epochs; 800 here take about a day on one GPU for B.
 """
 
 from jaxvid.config import default

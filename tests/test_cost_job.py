@@ -54,7 +54,7 @@ def test_first_step_cold_and_warm_profile_and_deterministic_kernels(data, tmp_pa
 
 def test_share_of_peak_stands_in_the_metrics_where_the_chip_is_known(data, tmp_path, monkeypatch):
     monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e9 * len(devices))
-    words = jobs.arguments(data, tmp_path / "run", *SHORT, "--config.data.batch_size=8", steps=3)
+    words = jobs.arguments(data, tmp_path / "run", *SHORT, "--config.data.batch_size=8", steps=8)
     assert main.main(words) == 0
     rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["split"] == "train" and "steps_per_second" in row]

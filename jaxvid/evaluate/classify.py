@@ -9,6 +9,8 @@ from jaxvid.metrics.confusion import confusion_matrix, mean_class_accuracy, per_
 from jaxvid.metrics.roc import roc_auc
 from jaxvid.metrics.topk import topk_accuracy
 
+_LISTED = 10  # names of a reason, which with hundreds of classes would fill the screen
+
 
 def classification_metrics(
     probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
@@ -33,7 +35,7 @@ def classification_metrics(
     metrics["mean_class_accuracy"], without_clips = mean_class_accuracy(matrix)
     metrics["loss"] = _negative_log_likelihood(probabilities, labels)
     if without_clips:
-        names = ", ".join(class_names[i] for i in without_clips)
+        names = listed([class_names[i] for i in without_clips])
         undefined.append(f"recall: no clips of {names} (left out of mean_class_accuracy)")
     if len(class_names) == 2:
         metrics |= _two_classes(probabilities[:, 1], labels, class_names, undefined)
@@ -101,7 +103,7 @@ def _class_table(matrix, class_names, undefined: list[str]) -> list[dict]:
     scores = per_class(matrix)
     never = [class_names[i] for i in np.flatnonzero(matrix.sum(axis=0) == 0)]
     if never:
-        undefined.append(f"precision: never predicted: {', '.join(never)}")
+        undefined.append(f"precision: never predicted: {listed(never)}")
     return [
         {
             "class": name,
@@ -110,6 +112,12 @@ def _class_table(matrix, class_names, undefined: list[str]) -> list[dict]:
         }
         for i, name in enumerate(class_names)
     ]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them in a row, and how many more."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def or_none(value: float) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvid.evaluate.classify import finite_probabilities, or_none
+from jaxvid.evaluate.classify import finite_probabilities, listed, or_none
 from jaxvid.metrics.average_precision import mean_average_precision
 from jaxvid.metrics.gap import global_average_precision
 
@@ -34,9 +34,8 @@ def multilabel_metrics(
     hits = present[np.arange(len(present)), best][some]
     undefined = []
     if without:
-        names = ", ".join(class_names[i] for i in without[:10])
-        more = f" and {len(without) - 10} more" if len(without) > 10 else ""
-        undefined.append(f"average_precision: no clips of {names}{more} (left out of mAP)")
+        names = listed([class_names[i] for i in without])
+        undefined.append(f"average_precision: no clips of {names} (left out of mAP)")
     if not some.any():
         undefined.append("hit1, GAP: no clip has a label")
     return {

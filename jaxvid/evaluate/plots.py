@@ -258,5 +258,6 @@ def _displayable(frame: np.ndarray) -> np.ndarray:
 
 def _save(figure: Figure, path: epath.PathLike) -> None:
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=120)
+    # All that is drawn: the layout forgets the labels below a square that is as high as its figure.
+    figure.savefig(png, format="png", dpi=120, bbox_inches="tight")
     write_atomically(path, png.getvalue())

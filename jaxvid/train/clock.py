@@ -34,7 +34,7 @@ class Clock:
             self._pause_began = None
 
     def restart(self) -> None:
-        """Forget what was counted: called after the first step, whose time is compilation."""
+        """Forget what was counted: called after the first steps, whose time is no step's."""
         self._mark, self._steps, self._paused = self._now(), 0, 0.0
         self._waited = 0.0
 

@@ -83,7 +83,7 @@ class Loop:
 
     def run(self, state: TrainState, step: int) -> tuple[TrainState, int, str]:
         """-> (state, step, reason): reason is "done", "early stop" or the signal's name."""
-        first = True
+        began = step
         if self._owes_evaluation:
             self._evaluate(step, state)
         if self.early_stop.reached and step < self.total_steps:
@@ -103,14 +103,11 @@ class Loop:
             self.profile.after(step, sums)
             self.clock.waited(self.batches.seconds_waited - waited)
             self.progress.step()
-            if first:
+            if step == began + 1:
                 jax.block_until_ready(sums)
                 compiled = watch().since(self._compiled).words()
                 log.info("first step after %.1f s, %s", self.clock.elapsed_seconds(), compiled)
-                self.clock.restart()  # its time was compilation
-                first = False
-            else:
-                self.clock.step()
+            self._count(step - began)
             self._pending.append((step, sums, rows, self._rates(step)))
             while len(self._pending) > AHEAD:
                 self._settle()
@@ -118,6 +115,14 @@ class Loop:
             if reason:
                 return state, step, reason
         return state, step, "done"
+
+    def _count(self, since: int) -> None:
+        """The time of a run's first step is compilation; the next ones are queued at once, without waiting
+        for the device. What follows is dispatched as fast as the device works."""
+        if since <= AHEAD + 2:
+            self.clock.restart()
+        else:
+            self.clock.step()
 
     def _rates(self, step: int) -> dict[str, float]:
         """Of the window that ends with this step. Counted where steps are dispatched, always as far ahead

@@ -253,6 +253,6 @@ def test_rates_are_the_same_before_and_after_an_evaluation(tmp_path, waits_for_d
         options = {"clock": clock, "evaluators": (evaluate,), "evaluate_every": 8, "log_every": 4}
         make(tmp_path, steps=24, batches=Slow(), train_step=step, **options).run(0, 0)
     rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    rates = [r["steps_per_second"] for r in rows if r["split"] == "train"][1:]
-    # Of a device that is waited for, the three steps that are queued move between neighbours.
+    rates = [r["steps_per_second"] for r in rows if "steps_per_second" in r]
+    # None of the first window, whose steps are queued before the device has done them.
     assert rates == pytest.approx([1.0] * 5, rel=0.02)
