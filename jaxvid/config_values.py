@@ -110,7 +110,13 @@ _CHOICES = {
     "eval.mode": ("max", "min"),
 }
 _MANY = 10**12
-_BELOW_1 = ("optim.b1", "optim.b2", "optim.momentum", "optim.ema_decay")
+_BELOW_1 = (
+    "objective.label_smoothing",
+    "optim.b1",
+    "optim.b2",
+    "optim.momentum",
+    "optim.ema_decay",
+)
 _RANGES = {
     "run.seed": (0, 2**32 - 1),
     "run.epochs": (0, _MANY),
@@ -143,7 +149,6 @@ _RANGES = {
     "data.cutmix_alpha": (0, _MANY),
     "data.mix_probability": (0, 1),
     "data.cutmix_share": (0, 1),
-    "objective.label_smoothing": (0, 1),
     "objective.mask_ratio": (0, 1),
     "optim.learning_rate": (0, _MANY),
     "optim.weight_decay": (0, _MANY),

@@ -34,9 +34,8 @@ class PacketTable:
     of them, in ticks of the stream's time base, or None where there are no times, or they begin anew
     on the way. pts: of each, in the order shown, unless some lack it or share it. exact: whether these
     name every frame that decoding gives; then `keyframes` are the numbers of those that it can start
-    from. without_leading: the same without
-    the packets that follow the first one and are shown before it, if there are any: where what they are
-    built on was cut away, decoding does not give them."""
+    from. without_leading: the same without the packets that follow the first one and are shown before
+    it, if there are any: where what they are built on was cut away, decoding does not give them."""
 
     num_frames: int
     duration: int | None
