@@ -79,7 +79,10 @@ def test_a_good_recipe_with_argument_and_overrides(recipe):
         ("c.optim.frozen = (1,)", "optim.frozen: 1 is no regular expression, expected a string"),
         ("c.optim.rate_factors = ('head', 10)", "optim.rate_factors has 'head', expected pairs"),
         ("c.optim.ema_decay = 1.0", "optim.ema_decay is 1.0, expected 0 or more and less than 1"),
-        ("c.objective.label_smoothing = 1.0", "objective.label_smoothing is 1.0, expected 0 or more and less"),
+        (
+            "c.objective.label_smoothing = 1.0",
+            "objective.label_smoothing is 1.0, expected 0 or more and less",
+        ),
         ("c.eval.early_stop_patience = -1", "eval.early_stop_patience is -1, expected 0 to"),
         ("c.run.seed = 2**40", "run.seed is 1099511627776, expected 0 to 4294967295"),
         (
