@@ -226,11 +226,6 @@ def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:
     divides = hasattr(model, "patch_size") and not getattr(model, "pads", False)
     grid = _grid(c, model) if divides else None
     if kind != "masked":
-        if hasattr(model, "num_visible"):
-            raise ConfigError(
-                f"model {c.model.name!r} predicts hidden patches, which is objective.name='mae'; with "
-                f"{c.objective.name!r} use model.name='videomae'"
-            )
         return model
     if grid is None or not hasattr(model, "num_visible"):
         raise ConfigError(

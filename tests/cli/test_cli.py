@@ -78,9 +78,6 @@ def test_fields_of_a_model_that_do_not_fit_together(capsys, tmp_path, write_vide
     assert "not a multiple of num_heads=5" in capsys.readouterr().err
     assert main([*words, "--config.objective.name=mae"]) == 1
     assert "masks patches, and model 'videomae' predicts none" in capsys.readouterr().err
-    pretraining = "--config.model.name=videomae_pretrain"
-    assert main([*words, pretraining]) == 1
-    assert "predicts hidden patches, which is objective.name='mae'" in capsys.readouterr().err
 
 
 def test_overrides_may_stand_in_two_words():
