@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvid.nn import conv_frames
+from jaxvid.nn import conv_kernel_gradient
 from jaxvid.nn.conv import conv
 from jaxvid.nn.lstm import LSTM
 from jaxvid.nn.rows import rows_divided
@@ -44,7 +44,7 @@ def loss(params, x, labels):
 def main(result: str, *job: str) -> None:
     if job:
         hosts.initialize(job[0], int(job[1]), int(job[2]))
-    conv_frames.COLUMNS_BYTES = 20_000  # as if the arrays were large: many pieces
+    conv_kernel_gradient.PIECE_BYTES = 20_000  # as if the arrays were large: many pieces
     mesh = make_mesh()
     rows = batch_sharding(mesh)
 

@@ -9,7 +9,7 @@ large as the image) are one or two orders slower. So, by the shape alone:
     few outputs    one product over the whole window, laid out as columns: where there are fewer
                    places than output channels, the kernel is the large array and must not be moved
     the rest       a 2D convolution whose channels are those of all frames that a window sees;
-                   kernel gradients as products of columns, some rows of the image at a time
+                   kernel gradients as a 2D convolution over what were the channels
 
 Arrays are channels last with two or three spatial axes; inside the module always three, T×H×W.
 Arithmetic is in float32 at least, results have the dtype of x; the gradient with respect to a kernel is
@@ -25,6 +25,7 @@ from jax import lax
 
 from jaxvid.nn import conv_frames
 from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, rows_of, taps_of
+from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of_frames
 
 
 def forward(x, kernel, geometry: Geometry):
@@ -205,6 +206,6 @@ FORMS = {
     "depthwise": Form(_depthwise, _derived_input(_depthwise), _depthwise_kernel),
     "temporal": Form(_temporal, _derived_input(_temporal_whole), _temporal_kernel),
     "columns": Form(_by_columns, _by_columns_input, _by_columns_kernel),
-    "frames": Form(conv_frames.forward, conv_frames.input_gradient, conv_frames.kernel_gradient),
+    "frames": Form(conv_frames.forward, conv_frames.input_gradient, kernel_gradient_of_frames),
     "grouped": Form(_grouped, _derived_input(_grouped), _derived_kernel(_grouped)),
 }

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, rows_of, taps_of
+from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, split
 
-COLUMNS_BYTES = 2**20  # columns laid out at a time: half of a core's second-level cache
 FRAMES_BYTES = 5 * 2**20  # frames with their neighbours' channels laid out at a time, if …
 FRAMES_WHOLE_BYTES = 16 * 2**20  # … all of them would take more than this
 FEW_CHANNELS = 4  # of pictures: a column's pieces are then too short to copy one by one
@@ -44,7 +43,7 @@ def in_pieces(function, x, kernel, geometry):
     bytes_of_frame = x.itemsize * (x.size // x.shape[1]) * kt
     if kt == 1 or bytes_of_frame * frames <= FRAMES_WHOLE_BYTES:
         return function(x, kernel, geometry)
-    count, each = _split(frames, bytes_of_frame, FRAMES_BYTES)
+    count, each = split(frames, bytes_of_frame, FRAMES_BYTES)
     stride, reach = geometry.strides[0], (kt - 1) * geometry.dilation[0] + 1
     seen, before = (each - 1) * stride + reach, geometry.pads[0][0]
     after = (count * each - 1) * stride + reach - x.shape[1] - before
@@ -67,7 +66,7 @@ def _to_neighbours(x, kernel, geometry):
     frames, rows, width = geometry.out_sizes(x.shape[1:4], kernel.shape[:3])
     frames -= sum(geometry.pads[0])
     step = geometry.dilation[0]
-    count, each = _split(rows, x.itemsize * math.prod(x.shape[:2]) * width * kt * o, FRAMES_BYTES)
+    count, each = split(rows, x.itemsize * math.prod(x.shape[:2]) * width * kt * o, FRAMES_BYTES)
     x, seen = _rows_for(x, count * each, each, kernel, geometry)
     along = dataclasses.replace(geometry, pads=(*NO_PADS[:2], geometry.pads[2]))
 
@@ -79,12 +78,6 @@ def _to_neighbours(x, kernel, geometry):
 
     y = jnp.moveaxis(lax.scan(piece, None, jnp.arange(count))[1], 0, 2)  # (N, T', pieces, each, …)
     return y.reshape(*y.shape[:2], count * each, *y.shape[4:])[:, :, :rows]
-
-
-def _split(whole, bytes_of_one, bytes_of_piece):
-    """(number of pieces, size of each): as equal as they can be, at most about so many bytes."""
-    count = -(-whole // max(1, bytes_of_piece // bytes_of_one))
-    return count, -(-whole // count)
 
 
 def _rows_for(x, rows, each, kernel, geometry):
@@ -136,55 +129,6 @@ def input_gradient(x, kernel, gradient, geometry):
     )
     flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
     return forward(gradient, flipped, dataclasses.replace(geometry, pads=pads))
-
-
-def kernel_gradient(x, kernel, gradient, geometry):
-    if _few_channels(x, geometry):
-        x, folded_kernel, folded = _fold(x, kernel, geometry, rows=False)
-        inner = kernel_gradient(x, folded_kernel, gradient, folded)
-
-        def fold(kernel):
-            return _fold_kernel(kernel, geometry.strides, rows=False)
-
-        return jax.linear_transpose(fold, kernel)(inner)[0]
-    kt, kh, kw, c, o = kernel.shape
-    frames = gradient.shape[1]
-    wide = kt * c <= o or frames + (kt - 1) * geometry.dilation[0] > 1.2 * frames
-    if kt == 1 or geometry.strides[0] > 1 or wide:
-        x = columns_of(x, (kt, 1, 1), geometry.only(0))
-        found = _sum_of_columns(x, (kh, kw), gradient, 1, geometry.only(1, 2))
-        return jnp.moveaxis(found.reshape(o, kh, kw, kt, c), 0, 4).transpose(2, 0, 1, 3, 4)
-    x = pad(x, (geometry.pads[0], *NO_PADS[1:]))
-    found = _sum_of_columns(x, (kh, kw), gradient, kt, geometry)
-    return found.reshape(kt, o, kh, kw, c).transpose(0, 2, 3, 4, 1)
-
-
-def _sum_of_columns(x, window, gradient, kt, geometry):
-    """(kt·O, kh·kw·C): over all places, what the window sees of a frame times the gradients of the
-    kt frames that see it; some rows of the image at a time."""
-    n, _, rows, width, _ = gradient.shape
-    bytes_of_row = x.itemsize * n * x.shape[1] * width * math.prod(window) * x.shape[-1]
-    count, each = _split(rows, bytes_of_row, COLUMNS_BYTES)
-    along = dataclasses.replace(geometry.only(1, 2), pads=(*NO_PADS[:2], geometry.pads[2]))
-    x, seen = _rows_for(
-        x, count * each, each, jax.ShapeDtypeStruct((1, *window), x.dtype), geometry
-    )
-    gradient = pad(gradient, ((0, 0), (0, count * each - rows), (0, 0)))
-    reach = (kt - 1) * geometry.dilation[0]
-    back = Geometry((1, 1, 1), ((reach, reach), *NO_PADS[1:]), (geometry.dilation[0], 1, 1))
-
-    def piece(i, total):
-        near = lax.dynamic_slice_in_dim(x, i * each * geometry.strides[1], seen, axis=2)
-        rows = lax.dynamic_slice_in_dim(gradient, i * each, each, axis=2)
-        if kt > 1:  # frame f is seen by frame f - a at the window's place a
-            taps = [tap for _, tap in taps_of(rows, (kt, 1, 1), back)]
-            rows = jnp.concatenate(taps[::-1], axis=-1)
-        columns = columns_of(near, (1, *window), along)
-        return total + lax.dot_general(rows_of(rows), rows_of(columns), (((0,), (0,)), ((), ())))
-
-    shape = (kt * gradient.shape[-1], math.prod(window) * x.shape[-1])
-    total = lax.fori_loop(0, count, piece, jnp.zeros(shape, x.dtype))
-    return lax.optimization_barrier(total)
 
 
 # --- Pictures: strides moved into the channels --------------------------------------------------

@@ -70,3 +70,9 @@ def columns_of(x, window, geometry):
 
 def rows_of(x):
     return x.reshape(-1, x.shape[-1])
+
+
+def split(whole, size_of_one, size_of_piece):
+    """(number of pieces, length of each): as equal as they can be, at most about such a size."""
+    count = -(-whole // max(1, size_of_piece // size_of_one))
+    return count, -(-whole // count)

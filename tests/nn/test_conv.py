@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvid.nn import conv_cpu, conv_frames
+from jaxvid.nn import conv_cpu, conv_frames, conv_kernel_gradient
 from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
 from jaxvid.nn.conv_geometry import Geometry
 
@@ -77,11 +77,18 @@ def random_case(seed):
     return shape, window, out, strides, pads, dilation, groups
 
 
+def as_if_large(monkeypatch, size):
+    """Arrays of more than `size` bytes are worked off in pieces, clips and frames one by one."""
+    for limit in ("FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
+        monkeypatch.setattr(conv_frames, limit, size)
+    monkeypatch.setattr(conv_kernel_gradient, "PIECE_BYTES", size)
+    monkeypatch.setattr(conv_kernel_gradient, "PIECE_FRAMES", 2)
+
+
 @pytest.mark.parametrize("seed", range(32))
 def test_any_geometry_is_exact(seed, monkeypatch):
     if seed % 2:  # as if the arrays were large: in pieces
-        for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
-            monkeypatch.setattr(conv_frames, limit, 2000)
+        as_if_large(monkeypatch, 2000)
     shape, window, out, strides, pads, dilation, groups = random_case(seed)
     x, kernel = arrays(shape, window, out, groups, seed)
     check(x, kernel, strides, pads, dilation, groups)
@@ -117,8 +124,7 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_form_is_exact(kind, pieces, monkeypatch):
     if pieces:
-        for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
-            monkeypatch.setattr(conv_frames, limit, 20_000)
+        as_if_large(monkeypatch, 20_000)
     shape, window, out, strides, pads, groups = KINDS[kind]
     pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
     check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)

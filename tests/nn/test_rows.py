@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxvid.nn import conv_frames
+from jaxvid.nn import conv_frames, conv_kernel_gradient
 from jaxvid.nn.conv import conv
 from jaxvid.nn.lstm import LSTM
 from jaxvid.nn.rows import division, map_rows, rows_divided, sum_rows
@@ -126,8 +126,9 @@ def gradients(layer, by, x, kernel):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_sum_over_devices_is_in_a_loop(layer, monkeypatch):
-    for limit in ("COLUMNS_BYTES", "FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
+    for limit in ("FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
         monkeypatch.setattr(conv_frames, limit, 20_000)
+    monkeypatch.setattr(conv_kernel_gradient, "PIECE_BYTES", 20_000)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 4, 8, 8, 16)).astype(np.float32)
     kernel = 0.1 * rng.normal(size=(3, 3, 3, 16, 16)).astype(np.float32)
