@@ -5,9 +5,10 @@ convolution, grouped ones and the gradient with respect to a kernel (a convoluti
 large as the image) are one or two orders slower. So, by the shape alone:
 
     depthwise      shifted multiply-adds, one a place of the window
-    (k, 1, 1)      one product of matrices a place of the window
-    few outputs    one product over the whole window, laid out as columns: where there are fewer
-                   places than output channels, the kernel is the large array and must not be moved
+    (1, 1, 1)      a product of matrices
+    (k, 1, 1)      a 2D convolution over T and H·W
+    few places     one product over the whole window, laid out as columns: where the kernel is the
+                   large array, it must not be moved, as convolutions for the gradient of x do
     the rest       a 2D convolution whose channels are those of all frames that a window sees;
                    kernel gradients as a 2D convolution over what were the channels
 
@@ -31,21 +32,21 @@ from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of
 def forward(x, kernel, geometry: Geometry):
     """x (N, [T,] H, W, C), kernel ([kt,] kh, kw, C / groups, O) -> (N, [T',] H', W', O)"""
     (x3, kernel3), geometry = _lift(geometry, x, kernel)
-    y = FORMS[_form(x3, kernel3, geometry)].forward(x3, kernel3, geometry)
+    y = FORMS[_form(x3, kernel3, geometry, FEW)].forward(x3, kernel3, geometry)
     return (y if x.ndim == 5 else y[:, 0]).astype(x.dtype)
 
 
 def input_gradient(x, kernel, gradient, geometry: Geometry):
     """Of `forward` with respect to x, given the gradient of its result."""
     (x3, kernel3, gradient), geometry = _lift(geometry, x, kernel, gradient, images=(0, 2))
-    form = FORMS[_form(x3, kernel3, geometry)]
+    form = FORMS[_form(x3, kernel3, geometry, FEW_BACK)]
     return form.input_gradient(x3, kernel3, gradient, geometry).reshape(x.shape).astype(x.dtype)
 
 
 def kernel_gradient(x, kernel, gradient, geometry: Geometry):
     """Of `forward` with respect to kernel, given the gradient of its result."""
     (x3, kernel3, gradient), geometry = _lift(geometry, x, kernel, gradient, images=(0, 2))
-    form = FORMS[_form(x3, kernel3, geometry)]
+    form = FORMS[_form(x3, kernel3, geometry, FEW)]
     found = form.kernel_gradient(x3, kernel3, gradient, geometry)
     return found.reshape(kernel.shape)
 
@@ -58,14 +59,20 @@ def _lift(geometry, *arrays, images=(0,)):
     return arrays, geometry.lifted()
 
 
-def _form(x, kernel, geometry) -> str:
+FEW = 0.5  # places an output channel for which columns are the quickest form
+FEW_BACK = 2.0  # … of the gradient with respect to x
+
+
+def _form(x, kernel, geometry, few) -> str:
     channels, out = x.shape[-1], kernel.shape[-1]
     if geometry.groups > 1:
         return "depthwise" if geometry.groups == channels == out else "grouped"
-    if kernel.shape[1:3] == (1, 1):
-        return "temporal"
+    if kernel.shape[:3] == (1, 1, 1):
+        return "pointwise"
     places = x.shape[0] * math.prod(geometry.out_sizes(x.shape[1:4], kernel.shape[:3]))
-    return "columns" if places <= 2 * out else "frames"
+    if places <= few * out:
+        return "columns"
+    return "temporal" if kernel.shape[1:3] == (1, 1) else "frames"
 
 
 def _matmul(x, kernel):
@@ -84,7 +91,7 @@ def _sum_of_rows(x, y):
     return lax.optimization_barrier(lax.dot_general(rows_of(y), rows_of(x), over_rows)).T
 
 
-# --- Depthwise and (k, 1, 1) --------------------------------------------------------------------
+# --- Depthwise ----------------------------------------------------------------------------------
 
 
 def _depthwise(x, kernel, geometry):
@@ -134,21 +141,42 @@ def _depthwise_kernel_by_planes(x, kernel, gradient, geometry):
     return lax.map(of_plane, jnp.arange(kt))
 
 
+# --- (1, 1, 1) and (k, 1, 1) --------------------------------------------------------------------
+
+
+def _pointwise(x, kernel, geometry):
+    return _matmul(columns_of(x, (1, 1, 1), geometry), kernel[0, 0, 0])
+
+
+def _pointwise_kernel(x, kernel, gradient, geometry):
+    return _sum_of_rows(columns_of(x, (1, 1, 1), geometry), gradient)
+
+
 def _temporal(x, kernel, geometry):
-    in_space = geometry.only(1, 2)
-    if in_space != geometry.only():  # strides of H and W first, so that less is left to copy
-        x = columns_of(x, (1, 1, 1), in_space)
-    return conv_frames.in_pieces(_temporal_whole, x, kernel, geometry.only(0))
-
-
-def _temporal_whole(x, kernel, geometry):
-    taps = taps_of(x, kernel.shape[:3], geometry)
-    return sum(_matmul(tap, kernel[place]) for place, tap in taps)
+    x = _strided_in_space(x, geometry)
+    n, times, rows, width, channels = x.shape
+    x = x.reshape(n, 1, times, rows * width, channels)
+    y = conv_frames.conv2d(x, kernel[:, 0], _time_as_rows(geometry))
+    return y.reshape(n, -1, rows, width, y.shape[-1])
 
 
 def _temporal_kernel(x, kernel, gradient, geometry):
-    taps = taps_of(x, kernel.shape[:3], geometry)
-    return jnp.stack([_sum_of_rows(tap, gradient) for _, tap in taps])
+    def places_as_frames(x):
+        n, times, rows, width, channels = x.shape
+        return x.reshape(n, times, rows * width, 1, channels).swapaxes(1, 2)
+
+    x = places_as_frames(_strided_in_space(x, geometry))
+    gradient = places_as_frames(gradient)
+    return kernel_gradient_of_frames(x, kernel[None, :, 0], gradient, _time_as_rows(geometry))
+
+
+def _strided_in_space(x, geometry):
+    return columns_of(x, (1, 1, 1), geometry.only(1, 2))
+
+
+def _time_as_rows(geometry):
+    values = geometry.strides, geometry.pads, geometry.dilation
+    return Geometry(*((neutral, v[0], neutral) for v, neutral in zip(values, (1, (0, 0), 1))))
 
 
 # --- Few places: one product of matrices --------------------------------------------------------
@@ -168,14 +196,6 @@ def _by_columns_input(x, kernel, gradient, geometry):
 def _by_columns_kernel(x, kernel, gradient, geometry):
     columns = rows_of(columns_of(x, kernel.shape[:3], geometry))
     return lax.dot_general(columns, rows_of(gradient), (((0,), (0,)), ((), ())))
-
-
-# --- Groups that are not depthwise: rare, right and not tuned -----------------------------------
-
-
-def _grouped(x, kernel, geometry):
-    taps = taps_of(x, (kernel.shape[0], 1, 1), geometry.only(0))
-    return sum(conv_frames.conv2d(tap, kernel[place[0]], geometry) for place, tap in taps)
 
 
 # --- The table ----------------------------------------------------------------------------------
@@ -204,8 +224,13 @@ class Form:
 
 FORMS = {
     "depthwise": Form(_depthwise, _derived_input(_depthwise), _depthwise_kernel),
-    "temporal": Form(_temporal, _derived_input(_temporal_whole), _temporal_kernel),
+    "pointwise": Form(_pointwise, _derived_input(_pointwise), _pointwise_kernel),
+    "temporal": Form(_temporal, _derived_input(_temporal), _temporal_kernel),
     "columns": Form(_by_columns, _by_columns_input, _by_columns_kernel),
     "frames": Form(conv_frames.forward, conv_frames.input_gradient, kernel_gradient_of_frames),
-    "grouped": Form(_grouped, _derived_input(_grouped), _derived_kernel(_grouped)),
+    "grouped": Form(  # groups that are not depthwise: rare, right and not tuned
+        conv_frames.sum_over_times,
+        _derived_input(conv_frames.sum_over_times),
+        _derived_kernel(conv_frames.sum_over_times),
+    ),
 }

@@ -6,18 +6,20 @@ from measurements on two cores of a Xeon with AVX-512.
 """
 
 import dataclasses
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, split
+from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, split, taps_of
 
 FRAMES_BYTES = 5 * 2**20  # frames with their neighbours' channels laid out at a time, if …
 FRAMES_WHOLE_BYTES = 16 * 2**20  # … all of them would take more than this
 FEW_CHANNELS = 4  # of pictures: a column's pieces are then too short to copy one by one
 NARROW = 16  # fewer output channels than fill the vector units of a matrix product
+WIDE = 32  # channels of a frame that need no company
 
 
 def forward(x, kernel, geometry):
@@ -26,7 +28,15 @@ def forward(x, kernel, geometry):
         return forward(*_fold(x, kernel, geometry, rows=False))
     if kernel.shape[-1] < NARROW and kernel.shape[0] > 1 and geometry.strides[0] == 1:
         return _to_neighbours(x, kernel, geometry)
-    return in_pieces(_from_neighbours, x, kernel, geometry)
+    if kernel.shape[0] > 1 and x.shape[-1] < WIDE:
+        return in_pieces(_from_neighbours, x, kernel, geometry)
+    return sum_over_times(x, kernel, geometry)
+
+
+def sum_over_times(x, kernel, geometry):
+    """A 2D convolution of the frames for each time of the window."""
+    taps = taps_of(x, (kernel.shape[0], 1, 1), geometry.only(0))
+    return sum(conv2d(tap, kernel[place[0]], geometry) for place, tap in taps)
 
 
 def _from_neighbours(x, kernel, geometry):
@@ -111,11 +121,7 @@ def input_gradient(x, kernel, gradient, geometry):
         inner = input_gradient(jax.eval_shape(fold, x), folded_kernel, gradient, folded)
         return jax.linear_transpose(fold, x)(inner)[0]
     if max(geometry.strides) > 1:
-        whole = jax.linear_transpose(
-            lambda x: _from_neighbours(x, kernel, geometry),
-            jax.ShapeDtypeStruct(x.shape, x.dtype),
-        )
-        return whole(gradient)[0]
+        return _strided_input_gradient(x, kernel, gradient, geometry)
     pads = tuple(
         ((k - 1) * d - low, size + low - n)
         for k, d, (low, _), size, n in zip(
@@ -129,6 +135,47 @@ def input_gradient(x, kernel, gradient, geometry):
     )
     flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
     return forward(gradient, flipped, dataclasses.replace(geometry, pads=pads))
+
+
+def _strided_input_gradient(x, kernel, gradient, geometry):
+    """A convolution without stride for each place of x within the strides, which see different places
+    of the window. One convolution of gradients with zeros between them would multiply mostly zeros."""
+    strides, pads = geometry.strides, geometry.pads
+    sizes = [-(-(n + sum(p)) // s) for n, p, s in zip(x.shape[1:4], pads, strides, strict=True)]
+    parts = [
+        _of_phase(kernel, gradient, phase, sizes, geometry)
+        for phase in itertools.product(*map(range, strides))
+    ]
+    y = jnp.stack(parts, 1).reshape(len(x), *strides, *sizes, x.shape[-1])
+    y = y.transpose(0, 4, 1, 5, 2, 6, 3, 7)  # (N, T, st, H, sh, W, sw, C)
+    y = y.reshape(len(x), *(n * s for n, s in zip(sizes, strides, strict=True)), x.shape[-1])
+    kept = zip(pads, x.shape[1:4], y.shape[1:4], strict=True)
+    return pad(y, [(-low, low + n - padded) for (low, _), n, padded in kept])
+
+
+def _of_phase(kernel, gradient, phase, sizes, geometry):
+    """Of the places phase, phase + stride, … of the padded x: (N, *sizes, C)"""
+    places, pads, dilation = [], [], []
+    axes = zip(
+        kernel.shape,
+        gradient.shape[1:4],
+        geometry.strides,
+        geometry.dilation,
+        phase,
+        sizes,
+        strict=False,
+    )
+    for k, n, stride, d, r, size in axes:
+        seen = [a for a in range(k) if a * d % stride == r]  # from these places of the window
+        if not seen:
+            return jnp.zeros((len(gradient), *sizes, kernel.shape[3]), gradient.dtype)
+        common = math.gcd(stride, d)
+        first, step = seen[0] * d // stride, d // common
+        places.append(slice(seen[0], None, stride // common))
+        pads.append((first + (len(seen) - 1) * step, size - n - first))
+        dilation.append(step)
+    part = jnp.flip(kernel[tuple(places)], (0, 1, 2)).swapaxes(3, 4)
+    return forward(gradient, part, Geometry((1, 1, 1), tuple(pads), tuple(dilation)))
 
 
 # --- Pictures: strides moved into the channels --------------------------------------------------

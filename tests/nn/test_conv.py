@@ -111,7 +111,8 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "temporal": ((1, 8, 5, 5, 8), (3, 1, 1), 8, (2, 1, 1), (1, 0, 0), 1),
     "temporal_and_spatial_strides": ((1, 9, 6, 6, 8), (5, 1, 1), 8, (2, 2, 2), (1, 0, 0), 1),
     "pointwise": ((1, 3, 5, 5, 8), (1, 1, 1), 4, (1, 2, 2), 0, 1),
-    "few_places": ((1, 2, 3, 3, 8), (3, 3, 3), 16, (1, 1, 1), 1, 1),
+    "few_places": ((1, 1, 3, 3, 8), (3, 3, 3), 20, (1, 1, 1), 1, 1),
+    "few_places_of_the_gradient": ((1, 2, 3, 3, 8), (3, 3, 3), 16, (1, 1, 1), 1, 1),
     "depthwise": ((2, 4, 6, 6, 5), (3, 3, 3), 5, (1, 2, 2), 1, 5),
     "depthwise_large": ((2, 7, 6, 6, 5), (5, 5, 3), 5, (2, 1, 2), (2, 1, 1), 5),
     "depthwise_in_time": ((1, 6, 4, 4, 5), (5, 1, 1), 5, (1, 1, 1), (2, 0, 0), 5),
@@ -138,7 +139,7 @@ def test_the_kinds_take_every_form():
         x, kernel = arrays(shape, window, out, groups)
         if x.ndim == 4:
             x, kernel = x[:, None], kernel[None]
-        found.add(conv_cpu._form(x, kernel, geometry))
+        found.add(conv_cpu._form(x, kernel, geometry, conv_cpu.FEW))
     assert found == set(conv_cpu.FORMS) - {"grouped"}
 
 
