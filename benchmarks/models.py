@@ -117,7 +117,7 @@ CASES = {
     "c2d": ("c2d", "50", 8, 224, pytorchvideo("c2d_r50"), CONVOLUTIONAL),
     "slow": ("slow", "8x8", 8, 224, pytorchvideo("slow_r50"), CONVOLUTIONAL),
     "i3d_resnet": ("i3d_resnet", "50", 8, 224, pytorchvideo("i3d_r50"), CONVOLUTIONAL),
-    "csn": ("csn", "101", 16, 112, pytorchvideo("csn_r101"), CONVOLUTIONAL),
+    "csn": ("csn", "101", 32, 224, pytorchvideo("csn_r101"), CONVOLUTIONAL),
     "x3d": ("x3d", "M", 16, 224, pytorchvideo("x3d_m"), CONVOLUTIONAL),
     "slowfast": ("slowfast", "R50_8x8", 32, 224, pytorchvideo("slowfast_r50"), CONVOLUTIONAL),
     "videomae": ("videomae", "B", 16, 224, hugging_face("VideoMAE", num_frames=16), TRANSFORMER),
