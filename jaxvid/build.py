@@ -226,6 +226,12 @@ def _model(c: ConfigDict, num_classes: int, kind: str) -> nn.Module:
     divides = hasattr(model, "patch_size") and not getattr(model, "pads", False)
     grid = _grid(c, model) if divides else None
     if kind != "masked":
+        if hasattr(model, "num_visible"):
+            raise ConfigError(
+                f"model {c.model.name!r} fills in masked patches and has no classes; "
+                f"objective.name={c.objective.name!r} needs them: pretrain with objective.name='mae', or "
+                "take model.name='videomae' and what was pretrained as init.checkpoint"
+            )
         return model
     if grid is None or not hasattr(model, "num_visible"):
         raise ConfigError(

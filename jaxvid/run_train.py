@@ -1,8 +1,10 @@
 """Training a recipe in a workdir, from its first step or from where its last checkpoint stands."""
 
 import contextlib
+import functools
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -163,9 +165,13 @@ def _make_loop(
         loop.resume(extra)
         log.info("resumed from the checkpoint of step %d", start)
         return loop, state, start
+    # Read first: what is wrong with the file is said before a large model is initialised.
+    merge = _initial_weights(c, setting) if c.init.checkpoint else None
     state = train_state.create(init, c.run.seed, shardings)
-    if c.init.checkpoint:
-        variables = _initial_weights(c, setting, state)
+    if merge is not None:
+        variables, report = merge({"params": state.params, "batch_stats": state.batch_stats})
+        for line in report.lines():
+            log.info("%s", line)
         state = train_state.with_weights(state, variables, shardings)
     return loop, state, 0
 
@@ -196,21 +202,17 @@ def _profile(c: ConfigDict, workdir: Place) -> Profile:
     return Profile(home / "profile", start=start, count=count)
 
 
-def _initial_weights(c: ConfigDict, setting: Setting, state: TrainState) -> dict:
-    """init.checkpoint's weights where they fit, the state's own elsewhere."""
+def _initial_weights(c: ConfigDict, setting: Setting) -> Callable[[dict], tuple]:
+    """Reads init.checkpoint -> (variables -> (they with its weights where they fit, report))"""
     path = as_given(c.init.checkpoint, "init.checkpoint")
-    own = {"params": state.params, "batch_stats": state.batch_stats}
     if (path / "checkpoints").is_dir():
         with Checkpoints(path / "checkpoints", read_only=True) as other:
             step = other.which("last")
             weights = other.restore_weights(step)
-        variables, report = pretrained.merge_weights(own, weights, what=f"{path}, step {step}")
-    else:
-        checkpoint = foreign_checkpoint(c, setting, path)
-        variables, report = pretrained.load_into(setting.task.model, own, checkpoint)
-    for line in report.lines():
-        log.info("%s", line)
-    return variables
+        what = f"{path}, step {step}"
+        return functools.partial(pretrained.merge_weights, weights=weights, what=what)
+    checkpoint = foreign_checkpoint(c, setting, path)
+    return functools.partial(pretrained.load_into, setting.task.model, checkpoint=checkpoint)
 
 
 def _say_setting(c: ConfigDict, setting: Setting, workdir: Place) -> None:

@@ -62,3 +62,11 @@ def test_models_that_pad_take_any_size():
         else:
             with pytest.raises(ConfigError, match="must be multiples of the model's tubelet"):
                 build.task(c, num_classes=2)
+
+
+def test_a_pretraining_model_has_no_classes():
+    c = config.load(f"{CONFIGS / 'videomae_pretrain_rwf.py'}:test", ["objective.name=classify"])
+    with pytest.raises(
+        ConfigError, match="'videomae_pretrain' fills in .* objective.name='classify'"
+    ):
+        build.task(c, num_classes=2)

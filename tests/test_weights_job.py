@@ -180,7 +180,11 @@ def test_a_workdir_is_a_checkpoint_for_python_and_convert(pretrained, folder, da
     assert jaxvid.from_pretrained(pretrained)[2]["model"] == "videomae_pretrain"
 
 
-def test_a_checkpoint_that_is_not_there(data, tmp_path, capsys):
+def test_a_checkpoint_that_is_not_there(data, tmp_path, capsys, monkeypatch):
+    def create(*_):
+        raise AssertionError("minutes of a large model before the file is looked for")
+
+    monkeypatch.setattr("jaxvid.train.state.create", create)
     more = [f"--config.init.checkpoint={tmp_path / 'no such'}"]
     assert run("configs/videomae_rwf.py:test", data, tmp_path / "w", *more) == 1
     assert "no such" in capsys.readouterr().err
