@@ -335,6 +335,6 @@ def _plain(error: Exception) -> str:
 
 
 def _other_recipes(file: str) -> str:
-    folder = Path(file).parent if Path(file).parent.is_dir() else Path("configs")
-    names = sorted(str(p) for p in folder.glob("*.py"))
-    return f".{nearest(file, names)} In {folder}/: {', '.join(names)}" if names else ""
+    folders = {Path(file).parent, Path("configs")}
+    names = sorted(str(p) for folder in folders for p in folder.glob("*.py"))
+    return f".{nearest(file, names)} There are: {', '.join(names)}" if names else ""

@@ -164,6 +164,14 @@ def test_open_sections_take_new_names_that_exist(recipe):
     assert c.model.overrides.drop_path_rate == 0.1 and c.run.tensorboard is False
 
 
+def test_a_recipe_without_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "videomae_rwf.py").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="Did you mean 'configs/videomae_rwf.py'"):
+        config.load("videomae_rwf.py")
+
+
 def test_files_that_are_no_recipes(recipe, tmp_path):
     with pytest.raises(ConfigError, match="there is no such file.*Did you mean"):
         recipe()
