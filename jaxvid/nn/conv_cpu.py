@@ -9,8 +9,8 @@ large as the image) are one or two orders slower. So, by the shape alone:
     (k, 1, 1)      a 2D convolution over T and H·W
     few places     one product over the whole window, laid out as columns: where the kernel is the
                    large array, it must not be moved, as convolutions for the gradient of x do
-    the rest       a 2D convolution whose channels are those of all frames that a window sees;
-                   kernel gradients as a 2D convolution over what were the channels
+    the rest       2D convolutions over frames (nn/conv_frames.py); the gradient of the kernel is a
+                   2D convolution over what were the channels (nn/conv_kernel_gradient.py)
 
 Arrays are channels last with two or three spatial axes; inside the module always three, T×H×W.
 Arithmetic is in float32 at least, results have the dtype of x; the gradient with respect to a kernel is

@@ -1,4 +1,5 @@
-"""Convolutions of many places on CPUs: 2D ones over frames, with neighbouring frames as channels.
+"""Convolutions of many places on CPUs: 2D ones over frames, added up over the times of the window, or
+with neighbouring frames as channels where frames have few.
 
 Large arrays are worked off in pieces: what stays in a cache is quick to read, and fresh memory beyond
 glibc's 32 MiB is paged in again at every run, which took a third of the time. Sizes and limits are
