@@ -1,8 +1,8 @@
 """Convolutions and their gradients in the forms that XLA's CPU backend runs fast.
 
 XLA has one fast convolution on CPUs, the 2D one of Eigen, and fast products of matrices. Its 3D
-convolution, grouped ones and the gradient with respect to a kernel (a convolution with a window as
-large as the image) are one or two orders slower. So, by the shape alone:
+convolution, grouped ones and the gradient with respect to a kernel, laid out as JAX derives it, are
+one or two orders slower. So, by the shape alone:
 
     depthwise      shifted multiply-adds, one a place of the window
     (1, 1, 1)      a product of matrices
