@@ -30,7 +30,7 @@ def forward(x, kernel, geometry):
     if kernel.shape[-1] < NARROW and kernel.shape[0] > 1 and geometry.strides[0] == 1:
         return _to_neighbours(x, kernel, geometry)
     if kernel.shape[0] > 1 and x.shape[-1] < WIDE:
-        return in_pieces(_from_neighbours, x, kernel, geometry)
+        return _in_pieces(x, kernel, geometry)
     return sum_over_times(x, kernel, geometry)
 
 
@@ -47,13 +47,13 @@ def _from_neighbours(x, kernel, geometry):
     return conv2d(columns_of(x, (kt, 1, 1), geometry.only(0)), kernel, geometry)
 
 
-def in_pieces(function, x, kernel, geometry):
-    """function(x, kernel, geometry), (N, T', …) -> the same, some of T' at a time if x is large."""
+def _in_pieces(x, kernel, geometry):
+    """`_from_neighbours`, some of the frames that come out at a time if x is large."""
     kt = kernel.shape[0]
     frames = geometry.only(0).out_sizes(x.shape[1:4], (kt, 1, 1))[0]
     bytes_of_frame = x.itemsize * (x.size // x.shape[1]) * kt
-    if kt == 1 or bytes_of_frame * frames <= FRAMES_WHOLE_BYTES:
-        return function(x, kernel, geometry)
+    if bytes_of_frame * frames <= FRAMES_WHOLE_BYTES:
+        return _from_neighbours(x, kernel, geometry)
     count, each = split(frames, bytes_of_frame, FRAMES_BYTES)
     stride, reach = geometry.strides[0], (kt - 1) * geometry.dilation[0] + 1
     seen, before = (each - 1) * stride + reach, geometry.pads[0][0]
@@ -63,7 +63,7 @@ def in_pieces(function, x, kernel, geometry):
 
     def piece(_, i):
         near = lax.dynamic_slice_in_dim(x, i * each * stride, seen, axis=1)
-        return None, function(near, kernel, along)
+        return None, _from_neighbours(near, kernel, along)
 
     y = jnp.moveaxis(lax.scan(piece, None, jnp.arange(count))[1], 0, 1)  # (N, pieces, each, …)
     return y.reshape(y.shape[0], count * each, *y.shape[3:])[:, :frames]

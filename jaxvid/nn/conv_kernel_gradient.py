@@ -13,7 +13,7 @@ import itertools
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn.conv_geometry import columns_of, pad, split
+from jaxvid.nn.conv_geometry import columns_of, split
 
 PIECE_BYTES = 2 * 2**20  # of x and dy at a time: in a core's second-level cache
 PIECE_FRAMES = 32  # more channels than this make the convolution slower
@@ -36,14 +36,14 @@ def kernel_gradient(x, kernel, gradient, geometry):
     reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape, geometry.dilation, strict=False)]
     sizes = (frames, count * each, width)
     seen = [(n - 1) * s + r for n, s, r in zip(sizes, geometry.strides, reach, strict=True)]
-    pads = [
-        (low, n - size - low)
+    missing, zero = (0, groups * together - clips, 0), jnp.zeros((), x.dtype)
+    around = [
+        (low, n - size - low, 0)
         for (low, _), n, size in zip(geometry.pads, seen, x.shape[1:4], strict=True)
     ]
-    missing = (0, groups * together - clips, 0)
-    x = lax.pad(pad(x, pads), jnp.zeros((), x.dtype), (missing, *((0, 0, 0),) * 4))
-    more = (missing, (0, 0, 0), (0, count * each - rows, 0), (0, 0, 0), (0, 0, 0))
-    gradient = lax.pad(gradient, jnp.zeros((), gradient.dtype), more)
+    x = lax.pad(x, zero, (missing, *around, (0, 0, 0)))
+    below = (0, count * each - rows, 0)
+    gradient = lax.pad(gradient, zero, (missing, (0, 0, 0), below, (0, 0, 0), (0, 0, 0)))
     parts = list(
         itertools.product(
             range(kt),
