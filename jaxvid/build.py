@@ -367,9 +367,14 @@ def steps(c: ConfigDict, num_records: int) -> dict[str, int]:
     return {"total": total, "evaluate_every": evaluate_every, "warmup": warmup}
 
 
+def frozen(c: ConfigDict, model: nn.Module) -> tuple[str, ...]:
+    """Regular expressions of parameters that do not learn: what optim.frozen names, and what the model
+    says (its property `frozen_paths`)."""
+    return (*c.optim.frozen, *getattr(model, "frozen_paths", ()))
+
+
 def optimiser(c: ConfigDict, model: nn.Module, total_steps: int, warmup_steps: int):
-    """(optax transformation without its rate, schedule: step -> rate). What the model says is frozen
-    (its property `frozen_paths`) gets no update, as what optim.frozen names."""
+    """(optax transformation without its rate, schedule: step -> rate)"""
     o = c.optim
     peak, end = o.learning_rate, o.end_learning_rate
     if o.scale_to_batch:
@@ -393,7 +398,7 @@ def optimiser(c: ConfigDict, model: nn.Module, total_steps: int, warmup_steps: i
         weight_decay=o.weight_decay,
         clip_norm=o.clip_norm,
         layer_decay=o.layer_decay,
-        frozen=(*o.frozen, *getattr(model, "frozen_paths", ())),
+        frozen=frozen(c, model),
         rate_factors=tuple(tuple(pair) for pair in o.rate_factors),
     )
     return tx, schedule

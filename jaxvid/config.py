@@ -140,7 +140,9 @@ def default() -> ConfigDict:
     # (regular expression of parameter paths, factor of the rate) of what learns faster or slower.
     optim.rate_factors = ()
     optim.accumulate_steps = 1  # parts a batch is worked through in
-    optim.ema_decay = 0.0  # moving average of the weights, evaluated instead of them; 0 = off
+    # Moving average of the weights, evaluated instead of them; 0 = off. Early on it forgets faster:
+    # min(ema_decay, (1 + step) / (10 + step)).
+    optim.ema_decay = 0.0
 
     c.mesh = mesh = ConfigDict()
     mesh.fsdp = 1  # devices over which parameters are divided

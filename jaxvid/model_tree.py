@@ -5,6 +5,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,16 +40,42 @@ def _traced_shapes(model: nn.Module, clip: source.Clip) -> dict:
 def _initialiser(model: nn.Module, clip: source.Clip):
     """key -> variables of the model in the layout of the tables, one entry a layer."""
     unrolled = model.clone(scan_layers=False) if is_scanned(model) else model
+
+    def init(key):
+        return unrolled.init(
+            {"params": key, "dropout": key}, _zero_inputs(model, clip), train=False
+        )
+
+    return init
+
+
+def _zero_inputs(model: nn.Module, clip: source.Clip) -> dict[str, jax.Array]:
     name = model_name(model)
     inputs = {"video": apply.ShapeOnly((1, *clip), np.dtype("float32"))}
     if hasattr(table_of(name), "example_inputs"):
         inputs = table_of(name).example_inputs(arguments_of(model), clip)
+    return {n: jnp.zeros(x.shape, x.dtype) for n, x in inputs.items()}
 
-    def init(key):
-        zeros = {n: jnp.zeros(x.shape, x.dtype) for n, x in inputs.items()}
-        return unrolled.init({"params": key, "dropout": key}, zeros, train=False)
 
-    return init
+def misfits(model: nn.Module, variables: Mapping, clip: source.Clip) -> list[str]:
+    """What the variables are that the model has not at this clip, or lack, or have in another shape that
+    it cannot run with (some tables it can resize): a line for each."""
+    of_model, given = (
+        {path: tuple(x.shape) for path, x in flat_variables(tree).items()}
+        for tree in (variable_shapes(model, clip), variables)
+    )
+    wrong = [
+        f"{path}: {given.get(path, 'absent')} given, {of_model.get(path, 'absent')} in the model"
+        for path in {**of_model, **given}
+        if given.get(path) != of_model.get(path)
+    ]
+    if not wrong or of_model.keys() != given.keys():
+        return wrong
+    try:
+        jax.eval_shape(lambda v: model.apply(v, _zero_inputs(model, clip), train=False), variables)
+    except (flax.errors.FlaxError, ValueError, TypeError):
+        return wrong
+    return []
 
 
 def initial_leaves(model, clip, paths: list[str], seed: int) -> dict[str, jax.Array]:
@@ -104,7 +131,7 @@ def is_stacked(tree: Mapping) -> bool:
 
 def flat_variables(variables: Mapping) -> dict[str, Any]:
     """Flat paths of all collections, one entry a layer."""
-    return apply.flatten_variables({**variables, "params": unstacked(variables["params"])})
+    return apply.flatten_variables({**variables, "params": unstacked(variables.get("params", {}))})
 
 
 def unstacked(tree: Mapping) -> dict:

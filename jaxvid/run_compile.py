@@ -237,6 +237,7 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
         schedule,
         accumulate=c.optim.accumulate_steps,
         ema_decay=c.optim.ema_decay,
+        frozen=build.frozen(c, task.model),
         rows=batch_sharding(mesh),
     )
     return Step(

@@ -131,6 +131,7 @@ def _make_loop(
         schedule,
         accumulate=c.optim.accumulate_steps,
         ema_decay=c.optim.ema_decay,
+        frozen=build.frozen(c, task.model),
         rows=batch_sharding(mesh),
     )
     loop = Loop(

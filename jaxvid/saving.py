@@ -13,7 +13,14 @@ from jaxvid.convert import apply, export_folder, safetensors_file, source, torch
 from jaxvid.core.errors import ConfigError, ConversionError
 from jaxvid.core.files import plain
 from jaxvid.data import text
-from jaxvid.model_tree import arguments_of, is_scanned, model_name, table_of, unstacked
+from jaxvid.model_tree import (
+    arguments_of,
+    is_scanned,
+    misfits,
+    model_name,
+    table_of,
+    unstacked,
+)
 
 log = logging.getLogger("jaxvid")
 
@@ -34,8 +41,8 @@ def save_pretrained(
     arch: whose keys the weights get, which is returned; None: Hugging Face's where it has such a
     model, else "jaxvid" (said in the log where only some of the model's options are in the way).
     Written whole or not at all. Raises FileExistsError when the folder holds anything but an earlier
-    export, ConfigError when info lacks the preprocessing, ConversionError when `arch` cannot express
-    the model.
+    export, ConfigError when info lacks the preprocessing or the variables are not the model's at its
+    clip, ConversionError when `arch` cannot express the model.
     """
     try:
         named = arch or getattr(table_of(model_name(model)), "EXPORT", source.NATIVE)
@@ -58,7 +65,7 @@ def save_weights(
 
     path: .safetensors, which also tells `from_pretrained` all it needs, or .pth (needs torch),
     where the weights lie under "model" as the original repositories have them. Raises ConfigError
-    for other names, ConversionError when the reference cannot express the model.
+    for other names and as `save_pretrained`, ConversionError when the reference cannot express the model.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".pth", ".pt"):
@@ -92,9 +99,22 @@ def _tokenizer(model: nn.Module, info: Mapping) -> list[Path]:
 def _written(model, variables, info, arch) -> tuple[writing.Written, dict]:
     """(what is written, content of jaxvid.json)"""
     clip = _clip_of(model, info)
+    _check_fit(model, variables, clip)
     made = _to_state(model, variables, arch, clip)
     name = model_name(model)
     return made, export_folder.describe(name, arch, made.arguments, clip, info)
+
+
+def _check_fit(model: nn.Module, variables: Mapping, clip: source.Clip) -> None:
+    """Raises ConfigError, naming a few, for variables that the model has not at this clip."""
+    wrong = misfits(model, variables, clip)
+    if wrong:
+        raise ConfigError(
+            f"{len(wrong)} variables are not those of the model {model_name(model)!r} for clips of "
+            f"{'×'.join(map(str, clip))}; nothing was written. Give the model, variables and "
+            "info['preprocessing'] of one training or `from_pretrained`."
+            + "".join(f"\n    {line}" for line in wrong[:6] + ["…"] * (len(wrong) > 6))
+        )
 
 
 def _to_state(model, variables, arch, clip) -> writing.Written:

@@ -137,6 +137,29 @@ def test_saving_asks_for_what_cannot_be_guessed_later(tmp_path, exported):
         saving.save_pretrained(tmp_path / "b", model, variables, INFO)
 
 
+def _other_head(variables):
+    params = variables["params"]
+    return {"params": {**params, "head": jax.tree.map(lambda x: x[..., :2], params["head"])}}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (_other_head, r"2 variables are not .*\n    head/bias: \(2,\) given, \(3,\) in the model"),
+        (lambda v: {"params": {"encoder": v["params"]["encoder"]}}, "head/bias: absent given"),
+        (lambda v: {**v, "batch_stats": {"mean": np.ones(3)}}, r"batch_stats/mean: \(3,\) given, absent"),
+    ],
+)  # fmt: skip
+def test_variables_of_another_model_are_not_written(tmp_path, change, said):
+    model = classifier()
+    variables = change(random_variables(model))
+    with pytest.raises(ConfigError, match=said):
+        saving.save_pretrained(tmp_path / "x", model, variables, INFO)
+    with pytest.raises(ConfigError, match="for clips of 4×16×16×3; nothing was written"):
+        saving.save_weights(tmp_path / "x.safetensors", model, variables, INFO, arch="jaxvid")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("make", [classifier, autoencoder])
 def test_scanned_layers_convert_in_both_directions(make, tmp_path):
     plain, scanned = make(), make(scan_layers=True)

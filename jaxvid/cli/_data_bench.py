@@ -125,6 +125,7 @@ def model_rate(c: ConfigDict, seconds: float) -> float:
             schedule,
             accumulate=c.optim.accumulate_steps,
             ema_decay=c.optim.ema_decay,
+            frozen=build.frozen(c, task.model),
         ),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,

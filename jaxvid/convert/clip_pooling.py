@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxvid.convert import clip_towers
-from jaxvid.convert.clip_towers import POSITION_IDS, TEXT, block, vision
+from jaxvid.convert.clip_towers import POSITION_IDS, QUICK_GELU, TEXT, block, vision
 from jaxvid.convert.layout import LayoutError
 from jaxvid.convert.rules import Rule, Waive
 from jaxvid.convert.source import Clip, Source
@@ -22,6 +22,7 @@ example_inputs = clip_towers.example_inputs
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 FRAMES = 8  # images have none
+ACTIVATIONS = (QUICK_GELU, "gelu")
 OLD_END = 2  # what configs say whose texts end with their largest id
 
 
@@ -56,6 +57,7 @@ _LEFT = (
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    clip_towers.check_activations(config, ACTIVATIONS)
     text, image = clip_towers.sections(config)
     end = text.get("eos_token_id", 49407)
     return {
@@ -64,6 +66,8 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "end_token": None if end == OLD_END else end,
         "features": config.get("projection_dim", 512),
         "pool": "mean",
+        "activation": image.get("hidden_act") or QUICK_GELU,
+        "text_activation": text.get("hidden_act") or QUICK_GELU,
     }
 
 

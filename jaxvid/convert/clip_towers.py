@@ -14,6 +14,7 @@ from jaxvid.convert.source import Clip
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.position_table import cubic_weights, resize_weighted
 
+QUICK_GELU = "quick_gelu"  # of CLIP, and all that X-CLIP has
 NAMES = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
 
 
@@ -94,20 +95,25 @@ def vision(pre_norm: str) -> tuple[Entry, ...]:
 
 
 def sections(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(text_config, vision_config), {} where absent. Raises ConversionError for another activation.
+    """(text_config, vision_config), {} where absent.
 
     Old files also have text_config_dict and vision_config_dict, which count before them.
     """
-    text, image = (_section(config, f"{name}_config") for name in ("text", "vision"))
+    return _section(config, "text_config"), _section(config, "vision_config")
+
+
+def check_activations(config: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raises ConversionError for a tower or a prompt with another activation than `known`."""
+    text, image = sections(config)
     acts = {
         "text_config.hidden_act": text.get("hidden_act"),
         "vision_config.hidden_act": image.get("hidden_act"),
         "prompt_hidden_act": config.get("prompt_hidden_act"),
     }
     for name, act in acts.items():
-        if act not in (None, "quick_gelu"):
-            raise ConversionError(f"{name} {act!r}: the model has 'quick_gelu' only")
-    return text, image
+        if act not in (None, *known):
+            words = " or ".join(map(repr, known))
+            raise ConversionError(f"{name} {act!r}: the model has {words} only")
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def tower_config(arguments: Mapping[str, Any], clip: Clip) -> tuple[dict, dict]:
         "layer_norm_eps": arguments["text_norm_eps"],
         "vocab_size": arguments["vocab_size"],
         "max_position_embeddings": arguments["context_length"],
-        "hidden_act": "quick_gelu",
+        "hidden_act": arguments.get("text_activation", QUICK_GELU),
     }
     image = {
         "hidden_size": arguments["width"],
@@ -157,7 +163,7 @@ def tower_config(arguments: Mapping[str, Any], clip: Clip) -> tuple[dict, dict]:
         "patch_size": arguments["patch_size"],
         "num_channels": arguments["channels"],
         "image_size": clip[1],
-        "hidden_act": "quick_gelu",
+        "hidden_act": arguments.get("activation", QUICK_GELU),
     }
     return text, image
 

@@ -9,7 +9,6 @@ from jaxvid.convert.videomae import square
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import BlockPlan, block_plans
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
 PARTS = {"q": "query", "k": "key", "v": "value"}
 BLOCK, PATH = "blocks.{i}", "block_{i}"
 _PLAN = ("width", "num_heads", "depth", "stage_starts", "stage_stride", "key_stride")

@@ -11,7 +11,6 @@ from jaxvid.convert.mvit_common import (
     NORMS,
     PARTS,
     PATH,
-    PREFIXES,
     PUBLISHED,
     patch_fields,
     plans,
@@ -231,6 +230,5 @@ def source(frames: int) -> Source:
         clip=clip,
         config=_config,
         guess=_guess,
-        prefixes=PREFIXES,
         preprocessing=functools.partial(published_preprocessing, clip),
     )

@@ -10,7 +10,6 @@ from jaxvid.convert.mvit_common import (
     NORMS,
     PARTS,
     PATH,
-    PREFIXES,
     PUBLISHED,
     patch_fields,
     plans,
@@ -244,6 +243,5 @@ def source(flags: Mapping[str, bool]) -> Source:
         clip=_clip,
         config=_config,
         guess=_guess,
-        prefixes=PREFIXES,
         preprocessing=functools.partial(published_preprocessing, _clip),
     )

@@ -16,7 +16,6 @@ from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _STRIDES = "stage_spatial_stride and head_pool_kernel_size"
 SPAN = 64  # frames of the video that a clip covers: 4×16, 8×8, 16×4 or 32×2
@@ -102,7 +101,6 @@ def source(arch: str, hub: Hub) -> Source:
         clip=functools.partial(_clip, arch, hub),
         config=functools.partial(_config, arch, hub),
         guess=functools.partial(_guess, arch, hub),
-        prefixes=PREFIXES,
         preprocessing=functools.partial(_preprocessing, arch, hub),
     )
 

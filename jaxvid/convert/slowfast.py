@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.published import refuse_unpublished
-from jaxvid.convert.pytorchvideo import DEPTHS, PREFIXES, kernels_in, kernels_out
+from jaxvid.convert.pytorchvideo import DEPTHS, kernels_in, kernels_out
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -251,7 +251,6 @@ def _source(arch: str) -> Source:
         config=functools.partial(_config, arch),
         guess=_guess,
         prepare_save=_with_windows,
-        prefixes=PREFIXES,
         preprocessing=_preprocessing,
     )
 

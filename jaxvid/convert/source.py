@@ -26,6 +26,8 @@ Clip = tuple[int, int, int, int]  # T, H, W, C
 NATIVE = "jaxvid"
 HEAD = ("head/{leaf:.+}",)  # of models without a table
 NATIVE_ENTRIES = (leaf("{path:.+}", "{path}"),)
+WRAPPERS = ("module.", "model.")  # of DataParallel and Lightning
+WRAPPED_WITHIN = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # of torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Source:
     C) of its input. config: (the model's arguments, clip) -> its config, the way back. guess: (key
     -> shape, what lay beside the weights) -> a config, for files that come without one.
     prepare_save: flat variables -> equal variables the reference can express. prefixes: what
-    wrappers put before keys. preprocessing: what the reference is known to use, for checkpoints that
+    wrappers put before keys (what they put between is left out everywhere). preprocessing: what the reference is known to use, for checkpoints that
     do not say; a function of its config where that matters. fresh: path pattern -> why, of leaves that such
     checkpoints never have (the head, of an encoder's). model_type, architectures, processor:
     as a Hugging Face config.json and preprocessor_config.json name them.
@@ -49,7 +51,7 @@ class Source:
     config: Callable[[Mapping[str, Any], Clip], dict[str, Any]] | None = None
     guess: Callable[[Mapping[str, tuple], Mapping], dict[str, Any]] | None = None
     prepare_save: Callable[[dict], dict] | None = None
-    prefixes: tuple[str, ...] = ("module.", "_orig_mod.")
+    prefixes: tuple[str, ...] = WRAPPERS
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: {}
     fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_type: str | None = None
@@ -213,7 +215,9 @@ def find_hf(config: Mapping[str, Any], keys: Iterable[str], where: str) -> Found
 
 
 def strip(key: str, prefixes: tuple[str, ...]) -> str:
-    """The key without what wrappers put before it, any number of times."""
+    """The key without what wrappers put before it, any number of times, and within it."""
+    for wrapper in WRAPPED_WITHIN:
+        key = key.replace(wrapper, "")
     while found := next((p for p in prefixes if key.startswith(p)), None):
         key = key.removeprefix(found)
     return key

@@ -13,7 +13,6 @@ from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
 LAYERS = (2, 2, 2, 2)
 CLIP = (16, 112, 112, 3)
 Pair = Callable[[str, str, str], tuple[Entry, ...]]
@@ -31,7 +30,6 @@ def source(arch: str, fixed: Mapping[str, Any], stem: tuple[Entry, ...], pair: P
         clip=lambda config: CLIP,
         config=functools.partial(_config, arch),
         guess=_guess,
-        prefixes=PREFIXES,
         # 15 frames a second, of videos that have 25 to 30; resized to 128×171.
         preprocessing=lambda config: {
             "mean": (0.43216, 0.394666, 0.37645),

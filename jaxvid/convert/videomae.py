@@ -23,7 +23,7 @@ from jaxvid.convert.rules import (
     linear,
     norm,
 )
-from jaxvid.convert.source import Clip, Source, Transfer
+from jaxvid.convert.source import WRAPPERS, Clip, Source, Transfer
 from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
 
@@ -339,7 +339,7 @@ _ORIGINAL_SOURCE = Source(
     clip=_original_clip,
     config=_original_config,
     guess=_guess,
-    prefixes=("module.", "_orig_mod.", "backbone."),
+    prefixes=(*WRAPPERS, "backbone."),
     preprocessing=kinetics_preprocessing,
 )
 

@@ -23,7 +23,7 @@ from jaxvid.convert.one_form import refuse_others
 from jaxvid.convert.positions import Line
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import Entry, Rule, conv, leaf, linear
-from jaxvid.convert.source import Clip, Source, Transfer
+from jaxvid.convert.source import WRAPPERS, Clip, Source, Transfer
 from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import linear_weights
@@ -226,7 +226,7 @@ _SOURCE = Source(
     config=_config,
     guess=_guess,
     prepare_save=_tables_as_they_are,
-    prefixes=("module.", "_orig_mod.", "backbone.", "encoder."),
+    prefixes=(*WRAPPERS, "backbone.", "encoder."),
     preprocessing=_preprocessing,
 )
 SOURCES = {

@@ -27,7 +27,7 @@ from jaxvid.convert.rules import (
     linear,
     norm,
 )
-from jaxvid.convert.source import Clip, Source
+from jaxvid.convert.source import WRAPPERS, Clip, Source
 from jaxvid.convert.videomae import EXACT_GELU, count
 from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
@@ -252,7 +252,7 @@ SOURCES = {
         arguments=_encoder_arguments,
         clip=_clip,
         guess=_guess_original,
-        prefixes=("module.", "_orig_mod.", "backbone."),
+        prefixes=(*WRAPPERS, "backbone."),
         preprocessing=_preprocessing,
         fresh=FRESH,
     ),

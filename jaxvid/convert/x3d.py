@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert.one_form import plain, refuse_others
-from jaxvid.convert.pytorchvideo import PREFIXES
 from jaxvid.convert.rules import Entry, batch_norm, conv, leaf, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -194,7 +193,6 @@ def _source(arch: str) -> Source:
         config=_config,
         guess=_guess,
         prepare_save=_with_window,
-        prefixes=PREFIXES,
         preprocessing=functools.partial(_preprocessing, arch=arch),
     )
 

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvid.convert import clip_towers
-from jaxvid.convert.clip_towers import POSITION_IDS, TEXT, attention, block, vision
+from jaxvid.convert.clip_towers import (
+    POSITION_IDS,
+    QUICK_GELU,
+    TEXT,
+    attention,
+    block,
+    vision,
+)
 from jaxvid.convert.layout import Layout
 from jaxvid.convert.positions import Line
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -59,6 +66,7 @@ _ENTRIES = (
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    clip_towers.check_activations(config, (QUICK_GELU,))
     text, image = clip_towers.sections(config)
     features = config.get("projection_dim", 512)
     if image.get("mit_hidden_size", 512) != features:
@@ -99,7 +107,7 @@ def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
         "projection_dim": features,
         "prompt_layers": arguments["prompt_depth"],
         "prompt_num_attention_heads": arguments["prompt_num_heads"],
-        "prompt_hidden_act": "quick_gelu",
+        "prompt_hidden_act": QUICK_GELU,
     }
 
 
@@ -122,10 +130,17 @@ SOURCES = {
 }
 
 
-_OF_POOLING = ("num_classes", "pool", "temporal_", "end_token", "head_dropout")
+_ACTIVATIONS = ("activation", "text_activation")
+_OF_POOLING = ("num_classes", "pool", "temporal_", "end_token", "head_dropout", *_ACTIVATIONS)
 
 
 def _from_clip(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    for name in _ACTIVATIONS:
+        if arguments[name] != QUICK_GELU:
+            raise ConversionError(
+                f"{name} {arguments[name]!r}: X-CLIP has {QUICK_GELU!r} only; start it from a CLIP that "
+                "has it, or train models/clip_pooling.py"
+            )
     return {n: value for n, value in arguments.items() if not n.startswith(_OF_POOLING)}
 
 

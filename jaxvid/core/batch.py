@@ -5,7 +5,8 @@ features float32 (B, V, T, D)        in place of video, of sets that publish no 
 audio   float32 (B, V, F, M)         log-mel, optional
 flow    float32 (B, V, T, H, W, 2)   pixels a frame, optional
 label   int32   (B, L)               padded with -1; label_<head> for multi-head sets
-mask    bool    (B,)                 False = padding or skipped row: it counts nowhere
+mask    bool    (B,)                 False = padding or skipped row: it counts nowhere, and shows
+                                     another clip of the batch
 row     int32   (B,)                 index into DatasetIndex.records
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from jaxvid.core.errors import BatchError
 
 VIDEO, AUDIO, FLOW, FEATURES = "video", "audio", "flow", "features"
+CONTENT = (VIDEO, AUDIO, FLOW, FEATURES)  # what a model sees
 LABEL, MASK, ROW = "label", "mask", "row"
 PAD_LABEL = -1
 _CHANNELS = {VIDEO: (3, "RGB"), FLOW: (2, "right and down")}
@@ -36,7 +38,7 @@ def check_batch(batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     for name in (LABEL, MASK, ROW):
         if name not in batch and not (name == LABEL and any(k.startswith("label_") for k in batch)):
             wrong.append(f"'{name}' is missing (there are: {', '.join(sorted(batch))})")
-    if not any(name in batch for name in (VIDEO, AUDIO, FLOW, FEATURES)):
+    if not any(name in batch for name in CONTENT):
         wrong.append("there is none of 'video', 'audio', 'flow', 'features'")
     for name, array in batch.items():
         if name == LABEL or name.startswith("label_"):

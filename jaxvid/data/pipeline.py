@@ -13,6 +13,7 @@ A source is anything with `__len__()`, `load(row, rng) -> {name: array}`, `paddi
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import threading
@@ -25,7 +26,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from jaxvid.core.batch import check_batch
+from jaxvid.core.batch import CONTENT, MASK, check_batch
 from jaxvid.core.errors import ConfigError
 from jaxvid.data.buffers import Buffers
 from jaxvid.data.order import Order, clip_rng
@@ -329,13 +330,23 @@ def stack_clips(
 ) -> dict[str, np.ndarray]:
     """One batch of clips, each array copied once; raises BatchError if it breaks the contract.
 
-    empty: gives the arrays to copy into, from a shape and a dtype.
+    What counts nowhere (mask False) shows a clip that does, of this batch: zeros would enter the
+    statistics of batch normalisation. empty: gives the arrays to copy into, from a shape and a dtype.
     """
+    shown = _shown(clips)
     batch = {}
     for name, first in clips[0].items():
         out = empty((len(clips), *first.shape), first.dtype)
-        batch[name] = np.stack([clip[name] for clip in clips], out=out)
+        rows = shown if name in CONTENT else clips
+        batch[name] = np.stack([clip[name] for clip in rows], out=out)
     return check_batch(batch)
+
+
+def _shown(clips: Sequence[dict]) -> list[dict]:
+    """For each clip itself or, in place of one that counts nowhere, those that do, in turn."""
+    read = [clip for clip in clips if clip.get(MASK, True)] or clips
+    others = itertools.cycle(read)
+    return [clip if clip.get(MASK, True) else next(others) for clip in clips]
 
 
 def _usable_cores() -> int:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvid.core import progress
-from jaxvid.core.batch import AUDIO, FEATURES, FLOW, MASK, ROW, VIDEO
+from jaxvid.core.batch import CONTENT, MASK, ROW, VIDEO
 from jaxvid.core.errors import ConfigError, DataError, DecodeError
 from jaxvid.core.record import DatasetIndex, VideoRecord
 from jaxvid.data.computed_flow import FlowOpener
@@ -231,8 +231,7 @@ def fixed_classes(
         logits = model.apply(variables, inputs, train=False)["logits"]
         return pool(of_kind(logits), next(iter(arrays.values())).shape[1])
 
-    seen = (VIDEO, FLOW, AUDIO, FEATURES)
-    return lambda batch: run(variables, {n: batch[n] for n in seen if n in batch})
+    return lambda batch: run(variables, {n: batch[n] for n in CONTENT if n in batch})
 
 
 def named_classes(

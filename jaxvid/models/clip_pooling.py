@@ -22,12 +22,14 @@ import jax.numpy as jnp
 
 from jaxvid.core import lookup
 from jaxvid.core.errors import unknown
+from jaxvid.nn.activation import gelu, quick_gelu
 from jaxvid.nn.class_texts import Texts, frozen, text_ids, unit
 from jaxvid.nn.clip_towers import ImageTower, TextTower
 from jaxvid.nn.integration import Integration
 from jaxvid.nn.linear import Dense
 
 POOLS = ("mean", "transformer")
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 _B = {"width": 768, "depth": 12, "num_heads": 12}
 VARIANTS = {
     "test": {
@@ -64,7 +66,9 @@ class ClipPooling(nn.Module):
     width both are projected to. pool: "mean" of the frames' features, or "transformer" over them,
     of temporal_depth blocks made as the text tower's. position_std: as in models/xclip.py.
     num_classes: of the head; 0 for classes that are texts. class_texts: token ids (K, tokens) of a
-    closed set, or None. end_token: as in nn/clip_towers.py's TextTower.
+    closed set, or None. end_token: as in nn/clip_towers.py's TextTower. activation, text_activation: of
+    the two towers, "quick_gelu" as OpenAI's CLIP or "gelu" (erf) as OpenCLIP's; the transformer over
+    frames has the texts'.
     """
 
     num_classes: int = 0
@@ -88,6 +92,8 @@ class ClipPooling(nn.Module):
     position_std: float | None = None
     norm_eps: float = 1e-5
     text_norm_eps: float = 1e-5
+    activation: str = "quick_gelu"
+    text_activation: str = "quick_gelu"
     head_dropout: float = 0.0
     drop_path_rate: float = 0.0
     class_texts: Texts | None = None
@@ -98,8 +104,11 @@ class ClipPooling(nn.Module):
     tubelet_size = 1  # frames that a token covers
 
     def setup(self):
-        if self.pool not in POOLS:
-            raise unknown("pool", self.pool, POOLS)
+        named = {"pool": POOLS, "activation": ACTIVATIONS, "text_activation": ACTIVATIONS}
+        for name, known in named.items():
+            if (value := getattr(self, name)) not in known:
+                raise unknown(name, value, known)
+        of_texts = ACTIVATIONS[self.text_activation]
         layers = {"dtype": self.dtype, "remat": self.remat, "scan_layers": self.scan_layers}
         self.visual = ImageTower(
             self.width,
@@ -111,6 +120,7 @@ class ClipPooling(nn.Module):
             self.norm_eps,
             self.drop_path_rate,
             position_std=self.position_std,
+            activation=ACTIVATIONS[self.activation],
             **layers,
         )
         start = nn.initializers.normal(self.width**-0.5)
@@ -122,6 +132,7 @@ class ClipPooling(nn.Module):
                 self.text_mlp_ratio,
                 self.text_norm_eps,
                 self.position_std,
+                activation=of_texts,
                 **layers,
             )
         if self.num_classes:
@@ -137,6 +148,7 @@ class ClipPooling(nn.Module):
             self.context_length,
             self.text_norm_eps,
             self.end_token,
+            of_texts,
             **layers,
         )
         text_start = nn.initializers.normal(self.text_width**-0.5)

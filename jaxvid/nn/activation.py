@@ -5,9 +5,12 @@ already, and keep them from the forward pass on, as large as x.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+Activation = Callable[[jax.Array], jax.Array]
 
 
 @jax.custom_vjp

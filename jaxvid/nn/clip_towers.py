@@ -1,7 +1,8 @@
 """CLIP's two towers, as X-CLIP and frame pooling have them: one over frames, one over words.
 
 Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (CLIP),
-section 2.4. Pre-norm blocks with QuickGELU; the start of blocks is that of the authors' code.
+section 2.4. Pre-norm blocks, with QuickGELU as the authors' or with GELU as OpenCLIP's; the start of
+blocks is that of the authors' code.
 """
 
 import functools
@@ -10,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvid.nn.activation import quick_gelu
+from jaxvid.nn.activation import Activation, quick_gelu
 from jaxvid.nn.attention import dot_product_attention
 from jaxvid.nn.cross_frame import CrossFrameBlock
 from jaxvid.nn.embed import Patch, TubeletEmbed, patchify, token_grid
@@ -25,8 +26,8 @@ class ImageTower(nn.Module):
     """A ViT on every frame of a clip: patches without bias, a class token, learned positions, a norm
     before the blocks and one after them for the class token.
 
-    cross_frame: blocks with X-CLIP's message tokens (nn/cross_frame.py), without which frames do not
-    see each other. The tables of positions, class_position_embedding (D,) and position_embedding
+    cross_frame: blocks with X-CLIP's message tokens (nn/cross_frame.py), which have QuickGELU and
+    without which frames do not see each other; activation: of the other blocks. The tables of positions, class_position_embedding (D,) and position_embedding
     (h, w, D), are made for the size the model is initialised with; the latter starts as a normal of
     position_std, or of width^-1/2, as CLIP's, when that is None.
     """
@@ -40,6 +41,7 @@ class ImageTower(nn.Module):
     norm_eps: float = 1e-5
     drop_path_rate: float = 0.0
     cross_frame: bool = False
+    activation: Activation = quick_gelu
     position_std: float | None = None
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
@@ -100,7 +102,7 @@ class ImageTower(nn.Module):
         if self.cross_frame:
             block = functools.partial(CrossFrameBlock, self.num_heads, num_frames, **common)
         else:
-            block = functools.partial(Block, self.num_heads, activation=quick_gelu, **common)
+            block = functools.partial(Block, self.num_heads, activation=self.activation, **common)
         return _in_scope(
             self, Stack(block, self.depth, self.drop_path_rate, self.remat, self.scan_layers)
         )
@@ -122,6 +124,7 @@ class TextTower(nn.Module):
     context_length: int = 77
     norm_eps: float = 1e-5
     end_token: int | None = None
+    activation: Activation = quick_gelu
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
     scan_layers: bool = False
@@ -147,7 +150,7 @@ class TextTower(nn.Module):
             self.num_heads,
             mlp_ratio=self.mlp_ratio,
             norm_eps=self.norm_eps,
-            activation=quick_gelu,
+            activation=self.activation,
             dtype=self.dtype,
             kernel_init=clip_init(self.width, self.depth),
             qkv_init=nn.initializers.normal(self.width**-0.5),

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvid.nn.activation import quick_gelu
+from jaxvid.nn.activation import Activation, quick_gelu
 from jaxvid.nn.clip_towers import clip_init, table
 from jaxvid.nn.transformer import Block, Stack
 
@@ -25,6 +25,7 @@ class Integration(nn.Module):
     dtype: jnp.dtype
     remat: bool
     scan_layers: bool
+    activation: Activation = quick_gelu
 
     @nn.compact
     def __call__(self, frames: jax.Array, *, train: bool) -> jax.Array:
@@ -39,7 +40,7 @@ class Integration(nn.Module):
                 self.num_heads,
                 self.mlp_ratio,
                 norm_eps=self.norm_eps,
-                activation=quick_gelu,
+                activation=self.activation,
                 dtype=self.dtype,
                 kernel_init=clip_init(width, self.depth),
                 qkv_init=nn.initializers.normal(width**-0.5),

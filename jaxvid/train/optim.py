@@ -1,6 +1,7 @@
 """Optimisers without their learning rate: the step multiplies by the schedule at `state.step`, so that
 the rate in the log is the rate that was used, also after a skipped step."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -34,7 +35,8 @@ def make_optimizer(
     weight_decay: adamw's is decoupled; sgd's passes through the momentum with the gradient, as in
     torch and so in the papers that train with it: a decoupled one would be 1 / (1 - momentum) times
     weaker. frozen: regular expressions of parameter paths; what one of them finds stays as it is,
-    weight decay included, and its gradient is no part of the norm that is clipped. rate_factors:
+    weight decay included, has no moments in the state, and its gradient is no part of the norm that is
+    clipped. rate_factors:
     (regular expression, factor of the learning rate) of parameters that learn faster or slower than
     the rest; the first that finds one counts. Raises ConfigError, when the state is made, for an
     expression that finds nothing, at once for a factor below 0.
@@ -43,8 +45,7 @@ def make_optimizer(
         raise unknown("optim.name", name, OPTIMISERS)
     if not 0.0 < layer_decay <= 1.0:
         raise ConfigError(f"optim.layer_decay={layer_decay}, expected in (0, 1]; 1 turns it off")
-    still = _scale_by_path(dict.fromkeys(frozen, 0.0), "optim.frozen")
-    parts = [still] if frozen else []
+    parts = []
     if clip_norm > 0:
         parts.append(optax.clip_by_global_norm(clip_norm))
     decaying = optax.add_decayed_weights(weight_decay, mask=decay_mask)
@@ -52,6 +53,9 @@ def make_optimizer(
         parts += [optax.scale_by_adam(b1=b1, b2=b2, eps=eps), decaying]
     else:
         parts += [decaying, optax.trace(decay=momentum, nesterov=True)]
+    if frozen:
+        mask = functools.partial(learning_mask, frozen=frozen)
+        parts = [optax.masked(optax.chain(*parts), mask)]
     if layer_decay < 1.0:
         parts.append(_scale_by_layer(layer_decay))
     if any(not factor >= 0 for _, factor in rate_factors):
@@ -59,8 +63,17 @@ def make_optimizer(
     if rate_factors:
         parts.append(_scale_by_path(dict(rate_factors), "optim.rate_factors"))
     if frozen:
-        parts.append(still)  # what weight decay has added
+        parts.append(_scale_by_path(dict.fromkeys(frozen, 0.0), "optim.frozen"))
     return optax.chain(*parts)
+
+
+def learning_mask(params, frozen: Sequence[str]) -> dict:
+    """False where one of the regular expressions `frozen` finds the parameter's path."""
+
+    def one(path, _):
+        return not any(re.search(pattern, path_name(path)) for pattern in frozen)
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def decay_mask(params) -> dict:

@@ -7,7 +7,7 @@ It is made of four parts, and whatever is trained differs only in them:
     tx, schedule                                   optax; learning rate against state.step
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import optax
 
 from jaxvid.metrics.sums import add
 from jaxvid.nn.rows import rows_divided
+from jaxvid.train.optim import learning_mask
 from jaxvid.train.state import TrainState
 
 
@@ -27,19 +28,25 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    frozen: Sequence[str] = (),
     rows: jax.sharding.Sharding | None = None,
 ) -> Callable:
     """-> train_step(state, batch) -> (state, {name: (sum, weight)}).
 
     The loss is sum / weight over the whole global batch, however it is accumulated in `accumulate`
     parts. A step whose loss or gradient is not finite leaves everything but `step` as it was, and
-    says so in "nonfinite" (sum 1.0). rows: how a batch is divided over devices, which activations keep
+    says so in "nonfinite" (sum 1.0). ema_decay: what stays of the moving average at a step once it has
+    seen many; min(ema_decay, (1 + step) / (10 + step)), so that short runs do not evaluate their start
+    (as TensorFlow's num_updates). frozen: regular expressions of the paths of parameters without
+    gradient, those of the optimiser (train/optim.py); nothing is computed for them, and "grad_norm" is
+    that of the rest. rows: how a batch is divided over devices, which activations keep
     to (nn/rows.py); None leaves that to the compiler.
     """
 
-    def sums_of(params, batch_stats, rng, batch):
+    def sums_of(learning, params, batch_stats, rng, batch):
         prepare_rng, apply_rng = jax.random.split(rng)
         inputs, targets = prepare(prepare_rng, batch)
+        params = jax.tree.map(lambda p, learnt: p if learnt is None else learnt, params, learning)
         variables = {"params": params, "batch_stats": batch_stats}
         with rows_divided(rows):
             outputs, batch_stats = apply(variables, inputs, apply_rng)
@@ -49,15 +56,20 @@ def make_train_step(
     grad = jax.grad(sums_of, has_aux=True)
 
     def all_parts(state: TrainState, rng, batch):
+        """(gradients, None where frozen; sums; batch_stats)"""
+        mask = learning_mask(state.params, frozen)
+        learning = jax.tree.map(lambda p, learns: p if learns else None, state.params, mask)
         if accumulate == 1:
-            grads, (sums, batch_stats) = grad(state.params, state.batch_stats, rng, batch)
+            grads, (sums, batch_stats) = grad(learning, state.params, state.batch_stats, rng, batch)
             return grads, sums, batch_stats
 
         def one(carry, part):
             grads, sums, batch_stats = carry
             index, batch = part
             part_rng = jax.random.fold_in(rng, index)
-            new, (new_sums, batch_stats) = grad(state.params, batch_stats, part_rng, batch)
+            new, (new_sums, batch_stats) = grad(
+                learning, state.params, batch_stats, part_rng, batch
+            )
             return (jax.tree.map(jnp.add, grads, new), add(sums, new_sums), batch_stats), None
 
         # Every accumulate-th row, so that each device keeps its own rows and nothing moves.
@@ -65,7 +77,12 @@ def make_train_step(
             lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch
         )
         shapes = jax.eval_shape(
-            grad, state.params, state.batch_stats, rng, jax.tree.map(lambda x: x[0], parts)
+            grad,
+            learning,
+            state.params,
+            state.batch_stats,
+            rng,
+            jax.tree.map(lambda x: x[0], parts),
         )
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
         carry = (*zeros, state.batch_stats)
@@ -78,12 +95,16 @@ def make_train_step(
         divisor = jnp.where(weight > 0, weight, 1.0)
         grads = jax.tree.map(lambda g: g / divisor.astype(g.dtype), grads)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+        grads = jax.tree.map(
+            lambda p, g: jnp.zeros_like(p) if g is None else g, state.params, grads
+        )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         rate = schedule(state.step)
         params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
         ema = state.ema
         if ema_decay:
-            ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay)
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            ema = optax.incremental_update(params, state.ema, 1.0 - decay)
         # A batch whose every row is masked has nothing to teach: the weights stay as they are.
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         use = finite & (weight > 0)

@@ -30,15 +30,15 @@ VISION = {
 }
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """(transformers' model of random weights, its folder)"""
+@pytest.fixture(scope="module", params=["quick_gelu", "gelu"])
+def clip(request, tmp_path_factory):
+    """(transformers' model of random weights, its folder), with OpenAI's and OpenCLIP's activation"""
     transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = transformers.CLIPConfig(
-        text_config={**TEXT, "eos_token_id": 61, "bos_token_id": 60},
-        vision_config=VISION,
+        text_config={**TEXT, "hidden_act": request.param, "eos_token_id": 61, "bos_token_id": 60},
+        vision_config={**VISION, "hidden_act": request.param},
         projection_dim=32,
     )
     model = transformers.CLIPModel(config).eval()
@@ -146,5 +146,17 @@ def test_configs_both_ways():
     old = found.arguments({"text_config": {"eos_token_id": 2}})
     assert old["end_token"] is None
     assert found.config(old, clip)["text_config"]["eos_token_id"] == 2
-    with pytest.raises(ConversionError, match="text_config.hidden_act 'gelu': .* only"):
-        found.arguments({"text_config": {"hidden_act": "gelu"}})
+    exact = found.arguments({**config, "vision_config": {"hidden_act": "gelu"}})
+    assert (exact["activation"], exact["text_activation"]) == ("gelu", "quick_gelu")
+    back = found.config(exact, clip)
+    assert back["vision_config"]["hidden_act"] == "gelu"
+    assert back["text_config"]["hidden_act"] == "quick_gelu"
+    with pytest.raises(ConversionError, match="text_config.hidden_act 'relu': .* or 'gelu' only"):
+        found.arguments({"text_config": {"hidden_act": "relu"}})
+
+
+def test_xclip_does_not_start_from_gelu():
+    from_clip = source.table("xclip").TRANSFERS["clip_pooling"].arguments
+    arguments = source.find("hf/clip").source.arguments({"vision_config": {"hidden_act": "gelu"}})
+    with pytest.raises(ConversionError, match="activation 'gelu': X-CLIP has 'quick_gelu' only"):
+        from_clip(arguments)

@@ -69,6 +69,9 @@ def test_hugging_face_configs_are_recognised():
 def test_prefixes_come_off_any_number_of_times():
     prefixes = ("module.", "backbone.")
     assert source.strip("module.module.backbone.head.bias", prefixes) == "head.bias"
+    assert source.strip("model.module.head.bias", source.WRAPPERS) == "head.bias"
+    within = "_orig_mod.blocks.3._fsdp_wrapped_module._checkpoint_wrapped_module.mlp.fc1.bias"
+    assert source.strip(within, source.WRAPPERS) == "blocks.3.mlp.fc1.bias"
     state = {"module.a": np.ones(1), "b": np.ones(1)}
     assert source.strip_all(state, prefixes, "x").keys() == {"a", "b"}
     with pytest.raises(ConversionError, match="x: two keys are 'a' without their prefixes"):

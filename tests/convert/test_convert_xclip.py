@@ -96,6 +96,7 @@ def test_differences_are_listed_all_at_once():
             {"prompt_hidden_act": "gelu"},
             "prompt_hidden_act 'gelu': the model has 'quick_gelu' only",
         ),
+        ({"text_config_dict": {"hidden_act": "relu"}}, "text_config.hidden_act 'relu'"),
         ({"projection_dim": 768}, "mit_hidden_size 512 and projection_dim 768: .* equal"),
     ],
 )

@@ -51,18 +51,16 @@ def test_a_record_a_segment(tmp_path):
     assert val.class_names == index.class_names
 
 
-def test_segments_of_no_length_make_no_clip(tmp_path, caplog):
-    """The publisher's own file has some."""
-    more = entry("training", ("BMX", 0, 0.5), ("Long jump", 0, 0))
+@pytest.mark.parametrize("times", [(0, 0), (3, 2)])
+def test_segments_that_do_not_end_after_they_begin_make_no_clip(tmp_path, caplog, times):
+    """The publisher's own file has some of no length."""
+    more = entry("training", ("BMX", 0, 0.5), ("Long jump", *times))
     grow(write(tmp_path, {**DATABASE, "zero": more}), *VIDEOS, "train/v_zero.mp4")
     index = activitynet.load(tmp_path, "train")
     assert [r.labels for r in index.records if "zero" in r.path] == [(0,)]
-    assert "videos with a segment of no length, which makes no clip: 1 (zero)" in caplog.text
+    assert "does not end after it begins, which makes no clip: 1 (zero)" in caplog.text
     whole = activitynet.load(tmp_path, "train", untrimmed=True)
     assert [r.labels for r in whole.records] == [(0, 1), (0, 1)]
-    write(tmp_path, {**DATABASE, "zero": entry("training", ("BMX", 2, 1))})
-    with pytest.raises(DataError, match=r"\['zero'\].annotations\[0\]: the segment from 2 to 1 is"):
-        activitynet.load(tmp_path, "val")
 
 
 def test_untrimmed_a_record_a_video(tmp_path, caplog):
@@ -124,8 +122,7 @@ def test_a_segment_after_the_end_is_said(tmp_path, caplog):
 @pytest.mark.parametrize(
     "database, said",
     [
-        ({"a": entry("training", ("BMX", 3, 2))}, r"\['a'\].annotations\[0\]: the segment from 3 to 2"),
-        ({"a": entry("training", ("BMX", -1, 2))}, r"annotations\[0\]: -1 is no time"),
+        ({"a": entry("training", ("BMX", -1, 2))}, r"\['a'\].annotations\[0\]: -1 is no time"),
         ({"a": entry("training", ("BMX", 1))}, r'expected {"label": NAME, "segment": \[start, end\]}'),
         ({"a": entry("trainnig", ("BMX", 1, 2))}, "the subset is 'trainnig', expected training"),
         ({"a": entry("training", ("BMX", 1, 2), duration="long")}, "duration: 'long' is no time"),

@@ -236,12 +236,25 @@ def test_an_unreadable_file_is_masked_or_raised(videos, tmp_path):
     settings = {"batch_size": 7, "seed": 0, "shuffle": False}
     (batch,) = take(training_batches(clip_source(index, on_error="skip"), **settings), 1)
     assert batch["mask"].tolist() == [True] * 6 + [False]
-    assert batch["row"][6] == 6 and batch["label"][6] == 1 and not batch["video"][6].any()
+    assert batch["row"][6] == 6 and batch["label"][6] == 1
+    np.testing.assert_array_equal(batch["video"][6], batch["video"][0])
     with (
         pytest.raises(DecodeError, match=r"notes\.mp4: cannot be decoded"),
         training_batches(clip_source(index), **settings) as batches,
     ):
         next(batches)
+
+
+def test_what_counts_nowhere_shows_the_clips_that_do_in_turn():
+    clips = [FakeSource().load(row, None) for row in range(5)]
+    for row in (0, 2, 3):
+        nothing = np.zeros_like(clips[row]["video"])
+        clips[row] |= {"video": nothing, "mask": np.array(False)}
+    batch = stack_clips(clips)
+    assert batch["row"].tolist() == [0, 1, 2, 3, 4]
+    for row, shown in enumerate((1, 1, 4, 1, 4)):
+        np.testing.assert_array_equal(batch["video"][row], clips[shown]["video"])
+    assert not stack_clips([clips[0], clips[2]])["video"].any()
 
 
 def test_after_an_error_the_same_batch_is_tried_again():

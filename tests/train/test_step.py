@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxvid.objectives import classify
+from jaxvid.train.optim import make_optimizer
 from jaxvid.train.state import make_init
 from jaxvid.train.step import make_train_step
 
@@ -104,9 +105,60 @@ def test_ema_by_hand():
     tx = optax.identity()
     state = start(tx, ema=True)
     new, _ = step_of(tx, ema_decay=0.75)(state, batch())
-    want = 0.75 * state.params["w"] + 0.25 * new.params["w"]
+    want = 0.1 * state.params["w"] + 0.9 * new.params["w"]  # at step 0 (1 + 0) / (10 + 0) remain
     np.testing.assert_allclose(new.ema["w"], want, atol=1e-6)
     assert new.eval_variables()["params"] is new.ema
+    later = state.replace(step=jnp.asarray(1000))
+    new, _ = step_of(tx, ema_decay=0.75)(later, batch())
+    want = 0.75 * state.params["w"] + 0.25 * new.params["w"]
+    np.testing.assert_allclose(new.ema["w"], want, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_is_frozen_costs_nothing_and_is_no_part_of_the_norm(accumulate):
+    tx = make_optimizer("adamw", frozen=("body/",))
+    head = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
+    kernels = {"body": {"w": jnp.eye(4)}, "head": {"w": jnp.asarray(head)}}
+    state = make_init(lambda rng: {"params": kernels}, tx, ema=False)(jax.random.key(0))
+    taken = []
+
+    @jax.custom_vjp
+    def product(x, w):
+        return x @ w
+
+    def backward(kept, gradient):
+        taken.append(True)  # when it is traced
+        x, w = kept
+        return gradient @ w.T, x.T @ gradient
+
+    product.defvjp(lambda x, w: (x @ w, (x, w)), backward)
+
+    def two_layers(variables, inputs, rng):
+        body, head = (variables["params"][name]["w"] for name in ("body", "head"))
+        return {"logits": product(inputs["video"], body) @ head}, variables["batch_stats"]
+
+    def step_with(**options):
+        return jax.jit(
+            make_train_step(
+                two_layers,
+                classify.build(),
+                tx,
+                prepare,
+                lambda s: 0.5,
+                accumulate=accumulate,
+                **options,
+            )
+        )
+
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state)) < 2 * 12 + 4
+    new, sums = step_with(frozen=("body/",))(state, batch())
+    assert not taken
+    np.testing.assert_array_equal(new.params["body"]["w"], kernels["body"]["w"])
+    want = np.linalg.norm(gradient(head, np.arange(8)))
+    np.testing.assert_allclose(sums["grad_norm"][0], want, rtol=1e-5)
+    other, more = step_with()(state, batch())
+    assert taken and more["grad_norm"][0] > sums["grad_norm"][0]
+    np.testing.assert_allclose(new.params["head"]["w"], other.params["head"]["w"], rtol=1e-6)
 
 
 def test_randomness_follows_seed_and_step_only():

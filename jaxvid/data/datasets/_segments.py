@@ -100,8 +100,6 @@ def _segment(where: str, annotation: object) -> tuple[str, float, float]:
             f'{where}: expected {{"label": NAME, "segment": [start, end]}}, got {annotation!r}'
         )
     start, end = (_videos.seconds(time, where) for time in times)
-    if start != end:  # ActivityNet's own file has some of no length, which _cut leaves out
-        _videos.segment(*times, where)
     return label.strip(), start, end
 
 
@@ -118,10 +116,11 @@ def _check_labels(file: Path, database: Sequence[_Video], numbers: dict[str, int
 def _say_oddities(dataset: str, file: Path, videos: Sequence[_Video], unlabelled: int) -> None:
     if unlabelled:
         _log.info("%s: %s: %d videos have no segment, left out", dataset, file, unlabelled)
-    empty = [v.id for v in videos if any(start == end for _, start, end in v.segments)]
+    empty = [v.id for v in videos if any(start >= end for _, start, end in v.segments)]
     if empty:
         _log.warning(
-            "%s: %s: videos with a segment of no length, which makes no clip: %d (%s)",
+            "%s: %s: videos with a segment that does not end after it begins, which makes no clip: "
+            "%d (%s)",
             *(dataset, file, len(empty), _files.some(empty)),
         )
     beyond = [
@@ -146,7 +145,7 @@ def _cut(video: _Video, numbers: dict[str, int], folder: _videos.VideoFolder) ->
             path, f"{video.id}_{start:.10g}_{end:.10g}_{label}", (numbers[label],), start, end
         )
         for label, start, end in video.segments
-        if start < end
+        if start < end  # ActivityNet's own file has some of no length
     ]
 
 
