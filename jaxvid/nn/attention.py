@@ -2,7 +2,7 @@
 
     CUDA   cuDNN's flash attention where it is legal (16-bit floats, head size a multiple of 8 up to
            128, no bias) and compiles on this machine; else as in the last line
-    CPU    a loop over heads, some hundred queries at a time, so that scores stay in the cache
+    CPU    a loop over heads and clips, some hundred queries at a time, so that scores stay in the cache
     else   jax.nn.dot_product_attention as XLA compiles it
 
 Softmax is in float32 everywhere. The weights of long sequences are not kept for the gradient but
@@ -24,9 +24,8 @@ log = logging.getLogger("jaxvid")
 
 # Up to so many scores a head, one product over all heads is as fast on CPUs as the loop.
 SHORT = 192 * 192
-# Up to so many, the loop takes a head of all clips at once; above, of one clip.
-TOGETHER = 512 * 512
 CHUNK, MOST_CHUNKS = 392, 8  # queries of a head at a time; keys, for gradients
+SCORES = 8 * CHUNK * CHUNK  # at a time, of several clips where those of one are fewer
 CUDNN_DTYPES = ("bfloat16", "float16")
 
 
@@ -56,11 +55,12 @@ def dot_product_attention(
     xla = functools.partial(_library, "xla", scale, causal)
     if short:
         cpu = functools.partial(_all_heads, scale, causal)
-    elif bias is None and not causal:
-        together = length * size <= TOGETHER or not _one_device()
-        cpu = functools.partial(_head_by_head, scale, together)
+    elif not causal and (bias is None or bias.shape[:2] == (1, query.shape[2])):
+        cpu = functools.partial(
+            _head_by_head, scale, _clips_at_a_time(query.shape[0], length * size)
+        )
     else:
-        cpu = functools.partial(_biased_head_by_head, scale, causal)
+        cpu = functools.partial(_derived_head_by_head, scale, causal)
     forms = {"cpu": cpu}
     if bias is None and _cudnn_takes(query.dtype, query.shape[-1]):
         forms["cuda"] = functools.partial(_library, "cudnn", scale, causal)
@@ -125,8 +125,9 @@ def _plain(scale: float, causal: bool, first: int, query, key, value, bias):
     return jax.nn.softmax(scores, axis=-1) @ value
 
 
-def _biased_head_by_head(scale: float, causal: bool, query, key, value, bias=None):
-    """Weights are computed again for the gradient, a head at a time."""
+def _derived_head_by_head(scale: float, causal: bool, query, key, value, bias=None):
+    """For causal order and biases of other forms than `_head_by_head` takes, with JAX's own gradient;
+    weights are computed again for it, a head at a time."""
     heads = [jnp.moveaxis(x.astype(jnp.float32), 2, 0) for x in (query, key, value)]
     own = bias is not None and bias.shape[1] > 1
     shared = None if bias is None or own else bias[:, 0]
@@ -148,75 +149,115 @@ def _biased_head_by_head(scale: float, causal: bool, query, key, value, bias=Non
     return jnp.moveaxis(out, 0, 2).astype(query.dtype)
 
 
-def _one_device() -> bool:
-    """Clips that lie on several devices would be gathered for a loop over them."""
+def _clips_at_a_time(clips: int, scores: int) -> int:
+    """A divisor of `clips`, so many that the scores of their heads are `SCORES` together; all of them
+    where they lie on several devices and would be gathered for a loop over them."""
     by = division()
-    return by is None or by.mesh.size == 1
+    if by is not None and by.mesh.size > 1:
+        return clips
+    return max(
+        n for n in range(1, clips + 1) if clips % n == 0 and (n == 1 or n * scores <= SCORES)
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _head_by_head(scale: float, together: bool, query, key, value):
-    """together: whether a turn of the loop takes a head of all clips, or of one."""
-    return _head_by_head_forward(scale, together, query, key, value)[0]
+def _head_by_head(scale: float, clips: int, query, key, value, bias=None):
+    """clips: how many a turn of the loop takes a head of. bias: (1, H, L, S) or None."""
+    return _head_by_head_forward(scale, clips, query, key, value, bias)[0]
 
 
-def _head_by_head_forward(scale: float, together: bool, query, key, value):
-    def chunk(query, keys, value):
-        scores = query @ keys
+def _head_by_head_forward(scale: float, clips: int, query, key, value, bias=None):
+    def chunk(query, keys, value, bias):
+        scores = query @ keys if bias is None else query @ keys + bias
         largest = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - largest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         return weights @ value / total, largest + jnp.log(total)
 
-    def head(arrays):
+    def turn(arrays, bias):
         query, key, value = (x.astype(jnp.float32) for x in arrays)
         (keys,) = _transposed(key * scale)
-        parts = [chunk(q, keys, value) for q in _chunks(query)]
-        return tuple(jnp.concatenate(x, axis=-2) for x in zip(*parts, strict=True))
+        queries = _chunks(query)
+        biases = [None] * len(queries) if bias is None else _chunks(bias)
+        parts = [chunk(q, keys, value, b) for q, b in zip(queries, biases, strict=True)]
+        return None, tuple(jnp.concatenate(x, axis=-2) for x in zip(*parts, strict=True))
 
-    out, log_total = jax.lax.map(head, _heads_first(together, query, key, value))
-    out = _heads_back(out, query)
-    return out, (query, key, value, out, log_total)
+    by_head = None if bias is None else bias[0].astype(jnp.float32)
+    _, kept = _each_head(turn, None, _heads_first(clips, query, key, value), by_head)
+    return _heads_back(kept[0], query), (query, key, value, bias, *kept)
 
 
-def _head_by_head_backward(scale: float, together: bool, kept, gradient):
+def _head_by_head_backward(scale: float, clips: int, kept, gradient):
     """With the weights computed again from their log-sum-exp, some keys at a time: FlashAttention,
     Dao et al. 2022, B.2. Weights and scores are (S, L) here, keys down and queries across."""
-    query, key, value, out, log_total = kept
+    query, key, value, bias, out, log_total = kept
 
-    def chunk(key, keys, value, query, queries, gradient, gradients, log_total, own):
-        weights = jnp.exp(key @ queries - log_total)
+    def chunk(key, keys, value, bias, query, queries, gradient, gradients, log_total, own):
+        scores = key @ queries if bias is None else key @ queries + bias
+        weights = jnp.exp(scores - log_total)
         to_scores = weights * (value @ gradients - own)
-        return keys @ to_scores, to_scores @ query, weights @ gradient
+        to_bias = None
+        if bias is not None:  # clip by clip: XLA's sum is far slower
+            to_bias = to_scores if to_scores.ndim == 2 else sum(to_scores)
+        return keys @ to_scores, to_scores @ query, weights @ gradient, to_bias
 
-    def head(arrays):
+    def turn(arrays, bias):
         *arrays, log_total = arrays
-        query, key, value, out, gradient = (x.astype(jnp.float32) for x in arrays)
+        query, key, value, gradient, out = (x.astype(jnp.float32) for x in arrays)
         query = query * scale
         own = jnp.sum(gradient * out, axis=-1, keepdims=True)
         keys, *rest = _transposed(key * scale, query, gradient, log_total, own)
         queries, gradients, log_total, own = rest
-        by_key = zip(_chunks(key), _chunks(keys, -1), _chunks(value), strict=True)
+        some = _chunks(key)
+        biases = [None] * len(some) if bias is None else _chunks(bias)
+        by_key = zip(some, _chunks(keys, -1), _chunks(value), biases, strict=True)
         parts = [chunk(*k, query, queries, gradient, gradients, log_total, own) for k in by_key]
-        to_queries, to_key, to_value = zip(*parts, strict=True)
-        return (
+        to_queries, to_key, to_value, to_bias = zip(*parts, strict=True)
+        return None if bias is None else jnp.concatenate(to_bias, axis=-2), (
             jnp.swapaxes(sum(to_queries), -1, -2),
             jnp.concatenate(to_key, axis=-2),
             jnp.concatenate(to_value, axis=-2),
         )
 
-    arrays = (*_heads_first(together, query, key, value, out, gradient), log_total)
-    grads = jax.lax.map(head, arrays)
-    return tuple(map(_heads_back, grads, (query, key, value)))
+    arrays = (*_heads_first(clips, query, key, value, gradient), out, log_total)
+    by_key = None if bias is None else _transposed(bias[0].astype(jnp.float32))[0]
+    start = None if bias is None else jnp.zeros(by_key.shape[1:])
+    to_bias, grads = _each_head(turn, start, arrays, by_key)
+    if bias is not None:
+        to_bias = jnp.swapaxes(to_bias, -1, -2)[None].astype(bias.dtype)
+    return (*map(_heads_back, grads, (query, key, value)), to_bias)
 
 
 _head_by_head.defvjp(_head_by_head_forward, _head_by_head_backward)
 
 
-def _heads_first(together: bool, *arrays):
-    """(N, L, H, D) each -> (H, N, L, D), or (H·N, L, D)"""
+def _each_head(turn, start, arrays, bias):
+    """turn(arrays (clips, …), bias (…) or None) -> (summand, results), for arrays of `_heads_first` and
+    bias (H, …): the sums over N / clips from `start` on, and the results, as the arrays."""
+    if bias is None:  # one loop: two, one in the other, take a tenth longer
+        first = arrays[0].shape[:2]
+        flat = tuple(x.reshape(-1, *x.shape[2:]) for x in arrays)
+        results = jax.lax.map(lambda some: turn(some, None)[1], flat)
+        return None, tuple(x.reshape(*first, *x.shape[1:]) for x in results)
+
+    def head(of_head):
+        *arrays, bias = of_head
+
+        def add(total, some):
+            summand, results = turn(some, bias)
+            return jax.tree.map(jnp.add, total, summand), results
+
+        return jax.lax.scan(add, start, tuple(arrays))
+
+    return jax.lax.map(head, (*arrays, bias))
+
+
+def _heads_first(clips: int, *arrays):
+    """(N, L, H, D) each -> (H, N / clips, clips, L, D), or (H, N, L, D) of one clip at a time"""
     arrays = tuple(jnp.moveaxis(x, 2, 0) for x in arrays)
-    return arrays if together else tuple(x.reshape(-1, *x.shape[2:]) for x in arrays)
+    if clips == 1:
+        return arrays
+    return tuple(x.reshape(x.shape[0], -1, clips, *x.shape[2:]) for x in arrays)
 
 
 def _heads_back(x, like):

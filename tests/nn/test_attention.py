@@ -44,12 +44,12 @@ def test_forward_and_gradient_are_those_of_jax_nn(shape):
     assert_close(run(*inputs), reference(*inputs))
 
 
-@pytest.fixture(params=["a head of all clips", "a head of one clip"])
+@pytest.fixture(params=["a head of several clips", "a head of one clip"])
 def looped(monkeypatch, request):
     """The long form for tiny shapes: chunks of at most 4 queries, or keys."""
     monkeypatch.setattr(attention, "SHORT", 0)
     if request.param == "a head of one clip":
-        monkeypatch.setattr(attention, "TOGETHER", 0)
+        monkeypatch.setattr(attention, "SCORES", 0)
     monkeypatch.setattr(attention, "CHUNK", 4)
 
 
@@ -66,13 +66,16 @@ def test_large_scores_do_not_overflow(looped):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("bias", [None, (2, 3, 9, 11), (1, 3, 9, 11), (2, 1, 9, 11), (1, 1, 1, 11)])
-@pytest.mark.parametrize("short", [True, False])
-def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, short, bias, causal):
-    if not short:
+@pytest.mark.parametrize("bias", [None, (4, 3, 9, 11), (1, 3, 9, 11), (4, 1, 9, 11), (1, 1, 1, 11)])
+@pytest.mark.parametrize("clips", [None, 1, 2, 4])
+def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, clips, bias, causal):
+    """clips: None: the short form; else how many a turn of the loop takes."""
+    if clips:
         monkeypatch.setattr(attention, "SHORT", 0)
         monkeypatch.setattr(attention, "CHUNK", 4)
-    *inputs, gradient = arrays(2, 9, 11, 3, 8)
+        monkeypatch.setattr(attention, "SCORES", clips * 99)
+        assert attention._clips_at_a_time(4, 99) == clips
+    *inputs, gradient = arrays(4, 9, 11, 3, 8)
     if bias:
         inputs.append(jnp.asarray(np.random.default_rng(1).standard_normal(bias, np.float32)))
 
@@ -88,6 +91,13 @@ def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, short, bias, cau
 
     got = jax.jit(functools.partial(run, dot_product_attention))(*inputs)
     assert_close(got, run(jax.nn.dot_product_attention, *inputs))
+
+
+def test_clips_at_a_time_divide_them():
+    few, many = attention.SCORES // 3, attention.SCORES // 50
+    assert [attention._clips_at_a_time(n, few) for n in (1, 2, 4, 7, 9)] == [1, 2, 2, 1, 3]
+    assert [attention._clips_at_a_time(n, many) for n in (49, 64, 53)] == [49, 32, 1]
+    assert attention._clips_at_a_time(6, 2 * attention.SCORES) == 1
 
 
 def test_a_bias_keeps_a_float32_softmax_and_the_dtype():
