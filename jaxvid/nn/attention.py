@@ -22,8 +22,9 @@ from jaxvid.nn.rows import division
 
 log = logging.getLogger("jaxvid")
 
-# Up to so many scores a head, one product over all heads is as fast on CPUs as the loop.
-SHORT = 192 * 192
+# Up to so many scores a head, one product over all heads is as fast on CPUs as the loop; up to so many
+# where no gradient is taken.
+SHORT, SHORT_FORWARD = 192 * 192, 256 * 256
 CHUNK, MOST_CHUNKS = 392, 8  # queries of a head at a time; keys, for gradients
 SCORES = 8 * CHUNK * CHUNK  # at a time, of several clips where those of one are fewer
 CUDNN_DTYPES = ("bfloat16", "float16")
@@ -109,20 +110,41 @@ def _library(implementation: str, scale: float, causal: bool, query, key, value,
 # take up to twice as long over transposed ones. What is small is transposed before (_transposed).
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _all_heads(scale: float, causal: bool, query, key, value, bias=None):
+    """Without a gradient, weights are divided by their sums after the product: half the time."""
     q, k, v = (jnp.swapaxes(x.astype(jnp.float32), 1, 2) for x in (query, key, value))
-    return jnp.swapaxes(_plain(scale, causal, 0, q, k, v, bias), 1, 2).astype(query.dtype)
+    (keys,) = _transposed(k * scale)
+    scores = _masked(q @ keys, causal, 0, bias)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    out = weights @ v / jnp.sum(weights, axis=-1, keepdims=True)
+    return jnp.swapaxes(out, 1, 2).astype(query.dtype)
+
+
+def _all_heads_forward(scale: float, causal: bool, query, key, value, bias=None):
+    def kept(query, key, value, bias):
+        q, k, v = (jnp.swapaxes(x.astype(jnp.float32), 1, 2) for x in (query, key, value))
+        return jnp.swapaxes(_plain(scale, causal, 0, q, k, v, bias), 1, 2).astype(query.dtype)
+
+    return jax.vjp(kept, query, key, value, bias)
+
+
+_all_heads.defvjp(_all_heads_forward, lambda scale, causal, pull, gradient: pull(gradient))
 
 
 def _plain(scale: float, causal: bool, first: int, query, key, value, bias):
     """The formula itself for (…, L, D), in float32; `first`: which query of all the first one is."""
     scores = (query * scale) @ jnp.swapaxes(key, -1, -2)
+    return jax.nn.softmax(_masked(scores, causal, first, bias), axis=-1) @ value
+
+
+def _masked(scores, causal: bool, first: int, bias):
     if bias is not None:
         scores = scores + bias.astype(jnp.float32)
     if causal:
         rows = first + jnp.arange(scores.shape[-2])[:, None]
         scores = jnp.where(jnp.arange(scores.shape[-1]) <= rows, scores, -jnp.inf)
-    return jax.nn.softmax(scores, axis=-1) @ value
+    return scores
 
 
 def _derived_head_by_head(scale: float, causal: bool, query, key, value, bias=None):
@@ -163,6 +185,8 @@ def _clips_at_a_time(clips: int, scores: int) -> int:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _head_by_head(scale: float, clips: int, query, key, value, bias=None):
     """clips: how many a turn of the loop takes a head of. bias: (1, H, L, S) or None."""
+    if query.shape[1] * key.shape[1] <= SHORT_FORWARD:
+        return _all_heads(scale, False, query, key, value, bias)
     return _head_by_head_forward(scale, clips, query, key, value, bias)[0]
 
 

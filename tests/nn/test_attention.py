@@ -48,9 +48,17 @@ def test_forward_and_gradient_are_those_of_jax_nn(shape):
 def looped(monkeypatch, request):
     """The long form for tiny shapes: chunks of at most 4 queries, or keys."""
     monkeypatch.setattr(attention, "SHORT", 0)
+    monkeypatch.setattr(attention, "SHORT_FORWARD", 0)
     if request.param == "a head of one clip":
         monkeypatch.setattr(attention, "SCORES", 0)
     monkeypatch.setattr(attention, "CHUNK", 4)
+
+
+def test_without_a_gradient_longer_ones_are_in_one_piece():
+    query, key, value, _ = arrays(2, 197, 197, 2, 8)
+    run = jax.jit(dot_product_attention)
+    assert "while" not in run.lower(query, key, value).compile().as_text()
+    assert_close(run(query, key, value), jax.nn.dot_product_attention(query, key, value))
 
 
 def test_the_scale_can_be_given(looped):
@@ -72,6 +80,7 @@ def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, clips, bias, cau
     """clips: None: the short form; else how many a turn of the loop takes."""
     if clips:
         monkeypatch.setattr(attention, "SHORT", 0)
+        monkeypatch.setattr(attention, "SHORT_FORWARD", 0)
         monkeypatch.setattr(attention, "CHUNK", 4)
         monkeypatch.setattr(attention, "SCORES", clips * 99)
         assert attention._clips_at_a_time(4, 99) == clips
