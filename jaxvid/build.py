@@ -28,9 +28,10 @@ from jaxvid.ops.flip import swap_table
 from jaxvid.ops.scores import scores
 from jaxvid.ops.tube_mask import num_masked
 from jaxvid.ops.views import POOLING
-from jaxvid.sharding.mesh import check_batch_size, make_mesh
+from jaxvid.sharding.mesh import batch_sharding, check_batch_size, make_mesh
 from jaxvid.train.optim import make_optimizer
 from jaxvid.train.schedule import warmup_then
+from jaxvid.train.step import make_train_step
 
 log = logging.getLogger("jaxvid")
 
@@ -402,3 +403,18 @@ def optimiser(c: ConfigDict, model: nn.Module, total_steps: int, warmup_steps: i
         rate_factors=tuple(tuple(pair) for pair in o.rate_factors),
     )
     return tx, schedule
+
+
+def train_step(c: ConfigDict, task: Task, tx, schedule: Callable, mesh: Mesh) -> Callable:
+    """(state, batch) -> (state, sums), to be jitted; tx, schedule: of `optimiser`."""
+    return make_train_step(
+        task.apply,
+        task.objective,
+        tx,
+        task.prepare,
+        schedule,
+        accumulate=c.optim.accumulate_steps,
+        ema_decay=c.optim.ema_decay,
+        frozen=frozen(c, task.model),
+        rows=batch_sharding(mesh),
+    )

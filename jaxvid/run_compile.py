@@ -36,7 +36,6 @@ from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.sharding.topology import absent_devices, devices_per_chip
 from jaxvid.train import state as train_state
 from jaxvid.train.cost import make_forward, useful_flops
-from jaxvid.train.step import make_train_step
 from jaxvid.train.workdir import start_logging
 
 log = logging.getLogger("jaxvid")
@@ -55,6 +54,7 @@ class Step:
     forward: Callable  # (state, batch) -> outputs
     state: train_state.TrainState
     clip: dict[str, jax.ShapeDtypeStruct]  # one example of a batch, unbatched
+    partly_frozen: bool  # some parameters do not learn
 
     def batch(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
         sharding = batch_sharding(self.mesh)
@@ -72,11 +72,11 @@ class Step:
         return compile_program(traced, self.mesh.size, self.platform)
 
     def flops(self, size: int) -> tuple[int, int]:
-        """Of all devices: in the products of a step, and three times those of its forward pass, which
-        is what a step takes that computes nothing twice."""
+        """Of all devices: in the products of a step, and the useful ones of them (train/cost.py)."""
         batch = self.batch(size)
         done = multiply_adds(self.function, self.state, batch)
-        return 2 * done, useful_flops(self.forward, self.state, batch)
+        partly = self.function if self.partly_frozen else None
+        return 2 * done, useful_flops(self.forward, self.state, batch, partly)
 
     def bytes_a_device(self, size: int) -> int:
         """Of a batch."""
@@ -229,17 +229,7 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
     tx, schedule = build.optimiser(c, task.model, steps["total"], steps["warmup"])
     init = train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0)
 
-    function = make_train_step(
-        task.apply,
-        task.objective,
-        tx,
-        task.prepare,
-        schedule,
-        accumulate=c.optim.accumulate_steps,
-        ema_decay=c.optim.ema_decay,
-        frozen=build.frozen(c, task.model),
-        rows=batch_sharding(mesh),
-    )
+    function = build.train_step(c, task, tx, schedule, mesh)
     return Step(
         mesh,
         "tpu" if c.compile.topology else None,
@@ -247,6 +237,7 @@ def _step(c: ConfigDict, mesh: Mesh, assumptions: list[str]) -> Step:
         make_forward(task.prepare, task.apply),
         train_state.abstract(init, mesh, TRANSFORMER_RULES),
         clip,
+        bool(build.frozen(c, task.model)),
     )
 
 

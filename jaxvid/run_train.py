@@ -32,7 +32,7 @@ from jaxvid.run_eval import (
 from jaxvid.sharding import goodbye
 from jaxvid.sharding.agreement import agree
 from jaxvid.sharding.hosts import is_main
-from jaxvid.sharding.mesh import batch_sharding, replicated
+from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
 from jaxvid.train import workdir as folder
@@ -43,7 +43,6 @@ from jaxvid.train.lock import only_run
 from jaxvid.train.loop import Loop
 from jaxvid.train.profile import Profile
 from jaxvid.train.state import TrainState
-from jaxvid.train.step import make_train_step
 from jaxvid.train.stop import StopSignal
 from jaxvid.train.watchdog import Watchdog
 from jaxvid.train.writers import MetricsWriter, Progress
@@ -123,17 +122,7 @@ def _make_loop(
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     writer = MetricsWriter(workdir, tensorboard=c.run.tensorboard, enabled=is_main())
     writer.drop_after(start)
-    step_function = make_train_step(
-        task.apply,
-        task.objective,
-        tx,
-        task.prepare,
-        schedule,
-        accumulate=c.optim.accumulate_steps,
-        ema_decay=c.optim.ema_decay,
-        frozen=build.frozen(c, task.model),
-        rows=batch_sharding(mesh),
-    )
+    step_function = build.train_step(c, task, tx, schedule, mesh)
     loop = Loop(
         train_step=jax.jit(
             step_function, out_shardings=(shardings, replicated(mesh)), donate_argnums=0
@@ -158,7 +147,7 @@ def _make_loop(
         save_every=c.checkpoint.every_steps,
         evaluate_every=steps["evaluate_every"],
         clock=clock,
-        cost=_cost(c, setting, abstract),
+        cost=_cost(c, setting, abstract, step_function),
         profile=_profile(c, workdir),
     )
     if start:
@@ -177,7 +166,7 @@ def _make_loop(
     return loop, state, 0
 
 
-def _cost(c: ConfigDict, setting: Setting, state: TrainState) -> Cost:
+def _cost(c: ConfigDict, setting: Setting, state: TrainState, step: Callable) -> Cost:
     """state: shapes are enough. Where the devices' peak is not known nothing is counted."""
     peak = peak_flops(setting.mesh.devices.flatten())
     if not peak:
@@ -188,8 +177,9 @@ def _cost(c: ConfigDict, setting: Setting, state: TrainState) -> Cost:
         for name, x in example.items()
     }
     forward = make_forward(setting.task.prepare, setting.task.apply)
+    partly = step if build.frozen(c, setting.task.model) else None
     try:
-        return Cost(useful_flops(forward, state, batch), peak)
+        return Cost(useful_flops(forward, state, batch, partly), peak)
     except ValueError as error:
         log.warning("the share of the devices' peak is not measured: %s", error)
         return Cost()

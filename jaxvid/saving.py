@@ -65,7 +65,8 @@ def save_weights(
 
     path: .safetensors, which also tells `from_pretrained` all it needs, or .pth (needs torch),
     where the weights lie under "model" as the original repositories have them. Raises ConfigError
-    for other names and as `save_pretrained`, ConversionError when the reference cannot express the model.
+    for other names and as `save_pretrained`, ConversionError when the reference cannot express the
+    model.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".pth", ".pt"):

@@ -73,14 +73,16 @@ def test_work_that_cannot_be_counted_is_said(monkeypatch, caplog):
 
     class Setting:
         mesh = make_mesh(fsdp=1, tensor=1)
-        task = SimpleNamespace(prepare=None, apply=None)
+        task = SimpleNamespace(prepare=None, apply=None, model=None)
         train_index = None
 
     c = config.load(jobs.RECIPE)
     monkeypatch.setattr(run_train, "useful_flops", uncountable)
     monkeypatch.setattr(run_train.build_data, "example", lambda c, records: {})
-    assert run_train._cost(c, Setting, None) == Cost() and not caplog.records  # CPUs: no data sheet
+    assert (
+        run_train._cost(c, Setting, None, None) == Cost() and not caplog.records
+    )  # CPUs: no data sheet
     monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e12)
     with caplog.at_level(logging.WARNING, logger="jaxvid"):
-        assert run_train._cost(c, Setting, None) == Cost()
+        assert run_train._cost(c, Setting, None, None) == Cost()
     assert "peak is not measured: there are products inside a `while` loop" in caplog.text

@@ -19,7 +19,6 @@ from jaxvid.sharding.hosts import to_global
 from jaxvid.sharding.mesh import replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
-from jaxvid.train.step import make_train_step
 
 EXAMPLES = """examples:
   jaxvid data bench configs/videomae_rwf.py --config.data.root=data/rwf2000
@@ -117,16 +116,7 @@ def model_rate(c: ConfigDict, seconds: float) -> float:
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     state = train_state.create(init, c.run.seed, shardings)
     step = jax.jit(
-        make_train_step(
-            task.apply,
-            task.objective,
-            tx,
-            task.prepare,
-            schedule,
-            accumulate=c.optim.accumulate_steps,
-            ema_decay=c.optim.ema_decay,
-            frozen=build.frozen(c, task.model),
-        ),
+        build.train_step(c, task, tx, schedule, mesh),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )

@@ -39,9 +39,10 @@ class Source:
     C) of its input. config: (the model's arguments, clip) -> its config, the way back. guess: (key
     -> shape, what lay beside the weights) -> a config, for files that come without one.
     prepare_save: flat variables -> equal variables the reference can express. prefixes: what
-    wrappers put before keys (what they put between is left out everywhere). preprocessing: what the reference is known to use, for checkpoints that
-    do not say; a function of its config where that matters. fresh: path pattern -> why, of leaves that such
-    checkpoints never have (the head, of an encoder's). model_type, architectures, processor:
+    wrappers put before keys (what they put between is left out everywhere). preprocessing: what the
+    reference is known to use, for checkpoints that do not say; a function of its config where that
+    matters. fresh: path pattern -> why, of leaves that such checkpoints never have (the head, of an
+    encoder's). model_type, architectures, processor:
     as a Hugging Face config.json and preprocessor_config.json name them.
     """
 

@@ -23,13 +23,15 @@ def make_forward(prepare: Callable, apply: Callable) -> Callable:
     return forward
 
 
-def useful_flops(forward: Callable, state: Any, batch: Any) -> int:
+def useful_flops(forward: Callable, state: Any, batch: Any, partly: Callable | None = None) -> int:
     """Of a step over the whole batch: three times those of the products of its forward pass, two a
     multiply-add. That is what a step takes that trains everything and computes nothing twice.
 
-    state, batch: arrays or shapes. Raises ValueError where they cannot be counted (multiply_adds).
+    partly: the step (state, batch) -> … of a model with frozen parameters, which takes fewer: no more
+    than its own count. state, batch: arrays or shapes. Raises ValueError where they cannot be counted (multiply_adds).
     """
-    return 3 * 2 * multiply_adds(forward, state, batch)
+    whole = 3 * multiply_adds(forward, state, batch)
+    return 2 * (min(whole, multiply_adds(partly, state, batch)) if partly else whole)
 
 
 def peak_flops(devices: Sequence[jax.Device]) -> float:

@@ -59,3 +59,7 @@ def test_flops_are_three_times_those_of_the_forward_pass():
     state = State(key, jax.ShapeDtypeStruct((5, 7), jnp.float32), {})
     batch = jax.ShapeDtypeStruct((3, 5), jnp.float32)
     assert cost.useful_flops(forward, state, batch) == 3 * 2 * 3 * 5 * 7
+    # Where parameters are frozen, no more than the step has.
+    assert cost.useful_flops(forward, state, batch, forward) == 2 * 3 * 5 * 7
+    four_times = lambda s, b: [forward(s, b) for _ in range(4)]
+    assert cost.useful_flops(forward, state, batch, four_times) == 3 * 2 * 3 * 5 * 7
