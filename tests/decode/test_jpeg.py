@@ -1,5 +1,8 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image, JpegImagePlugin
 
 from jaxvid.decode import jpeg
 
@@ -28,6 +31,53 @@ def test_a_frame_comes_back_nearly_as_it_was(codec):
     better = np.empty_like(out)
     codec.decode_into(codec.encode(frame, 98), better)
     assert np.abs(frame - better.astype(int)).mean() < np.abs(frame - out.astype(int)).mean()
+
+
+def as_filmed():
+    """What a camera gives: detail in the light, colours that change slowly."""
+    y, x = np.mgrid[:64, :96]
+    light = np.random.default_rng(0).integers(0, 60, (64, 96))
+    return np.stack([x + light, 60 + y + light, 150 - x + light], -1).astype(np.uint8)
+
+
+def error_and_colours(codec, frame, quality):
+    data, out = codec.encode(frame, quality), np.empty_like(frame)
+    codec.decode_into(data, out)
+    with Image.open(io.BytesIO(data)) as image:
+        colours = JpegImagePlugin.get_sampling(image)
+    return np.mean((frame - out.astype(float)) ** 2), {0: "whole", 2: "halved"}[colours]
+
+
+def test_colours_are_halved_where_that_costs_nothing(codec):
+    error, colours = error_and_colours(codec, as_filmed(), 90)
+    whole = np.empty((64, 96, 3), np.uint8)
+    codec.decode_into(codec._coloured(as_filmed(), 90, "4:4:4"), whole)
+    assert colours == "halved" and error < np.mean((as_filmed() - whole.astype(float)) ** 2)
+
+
+def test_strong_colours_and_the_best_quality_stay_whole(codec):
+    assert error_and_colours(codec, picture(), 90)[1] == "whole"
+    error, colours = error_and_colours(codec, as_filmed(), 100)
+    assert colours == "whole" and error < 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 3), (5, 1, 3), (15, 17, 3)])
+def test_frames_of_any_size_come_back(codec, shape):
+    frame, out = np.full(shape, (200, 30, 90), np.uint8), np.empty(shape, np.uint8)
+    codec.decode_into(codec.encode(frame, 95), out)
+    assert np.abs(frame - out.astype(int)).max() <= 3
+
+
+def test_the_loss_of_halved_colours_is_that_of_the_formula():
+    """Against JFIF's conversion to Y, Cb, Cr, means of 2x2 and its way back."""
+    frame = np.random.default_rng(0).integers(0, 256, (2, 50, 3)).astype(np.uint8)
+    to = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    colours = frame @ to.T
+    blocks = colours[..., 1:].reshape(2, 25, 2, 2)
+    halved = np.broadcast_to(blocks.mean((0, 2), keepdims=True), blocks.shape)
+    shared = np.concatenate([colours[..., :1], halved.reshape(2, 50, 2)], -1)
+    error = np.mean((shared @ np.linalg.inv(to).T - frame) ** 2)
+    np.testing.assert_allclose(jpeg._halving_loss(frame), error, rtol=1e-4)
 
 
 def test_both_codecs_give_the_same_pixels(monkeypatch):
