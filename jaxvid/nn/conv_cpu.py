@@ -4,7 +4,7 @@ XLA has one fast convolution on CPUs, the 2D one of Eigen, and fast products of 
 convolution, grouped ones and the gradient with respect to a kernel, laid out as JAX derives it, are
 one or two orders slower. So, by the shape alone:
 
-    depthwise      shifted multiply-adds, one a place of the window
+    depthwise      shifted multiply-adds, one a place of the window (nn/conv_depthwise.py)
     (1, 1, 1)      a product of matrices
     (k, 1, 1)      a 2D convolution over T and H·W
     few places     one product over the whole window, laid out as columns: where the kernel is the
@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn import conv_frames
-from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, rows_of, taps_of
+from jaxvid.nn import conv_depthwise, conv_frames
+from jaxvid.nn.conv_geometry import Geometry, columns_of, rows_of
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of_frames
 
 
@@ -89,56 +89,6 @@ def _sum_of_rows(x, y):
     if x.shape[-1] <= y.shape[-1]:
         return lax.dot_general(rows_of(x), rows_of(y), over_rows)
     return lax.optimization_barrier(lax.dot_general(rows_of(y), rows_of(x), over_rows)).T
-
-
-# --- Depthwise ----------------------------------------------------------------------------------
-
-
-def _depthwise(x, kernel, geometry):
-    return sum(tap * kernel[place][0] for place, tap in taps_of(x, kernel.shape[:3], geometry))
-
-
-MOST_SUMS = 27  # places of a window whose sums are kept side by side
-
-
-def _depthwise_kernel(x, kernel, gradient, geometry):
-    """Row after row of the gradient, the sums of each place of the window and column kept apart.
-
-    Reductions of products over all rows at once are not fused on CPUs: 3 to 12 times slower.
-    """
-    x, window = pad(x, geometry.pads), kernel.shape[:3]
-    if math.prod(window) > MOST_SUMS and window[0] > 1:
-        return _depthwise_kernel_by_planes(x, kernel, gradient, geometry)
-    n, frames, rows, width, channels = gradient.shape
-    reach = [(k - 1) * d + 1 for k, d in zip(window, geometry.dilation, strict=True)]
-    along = dataclasses.replace(geometry, pads=NO_PADS)
-
-    def add(i, sums):
-        t, h = i // rows, i % rows
-        row = lax.dynamic_slice(gradient, (0, t, h, 0, 0), (n, 1, 1, width, channels))
-        start = (0, t * geometry.strides[0], h * geometry.strides[1], 0, 0)
-        seen = lax.dynamic_slice(x, start, (n, *reach[:2], *x.shape[3:]))
-        return [
-            s + tap * row for s, (_, tap) in zip(sums, taps_of(seen, window, along), strict=True)
-        ]
-
-    zeros = jnp.zeros((n, 1, 1, width, channels), x.dtype)
-    sums = lax.fori_loop(0, frames * rows, add, [zeros] * math.prod(window))
-    return jnp.stack([jnp.sum(s, (0, 1, 2, 3)) for s in sums])
-
-
-def _depthwise_kernel_by_planes(x, kernel, gradient, geometry):
-    """The same, a plane of the window at a time: 125 sums side by side take long to compile."""
-    kt, *plane = kernel.shape[:3]
-    one = jax.ShapeDtypeStruct((1, *plane, *kernel.shape[3:]), kernel.dtype)
-    seen = (gradient.shape[1] - 1) * geometry.strides[0] + 1
-    along = dataclasses.replace(geometry, pads=NO_PADS)
-
-    def of_plane(t):
-        near = lax.dynamic_slice_in_dim(x, t * geometry.dilation[0], seen, axis=1)
-        return _depthwise_kernel(near, one, gradient, along)
-
-    return lax.map(of_plane, jnp.arange(kt))
 
 
 # --- (1, 1, 1) and (k, 1, 1) --------------------------------------------------------------------
@@ -223,7 +173,9 @@ class Form:
 
 
 FORMS = {
-    "depthwise": Form(_depthwise, _derived_input(_depthwise), _depthwise_kernel),
+    "depthwise": Form(
+        conv_depthwise.forward, conv_depthwise.input_gradient, conv_depthwise.kernel_gradient
+    ),
     "pointwise": Form(_pointwise, _derived_input(_pointwise), _pointwise_kernel),
     "temporal": Form(_temporal, _derived_input(_temporal), _temporal_kernel),
     "columns": Form(_by_columns, _by_columns_input, _by_columns_kernel),

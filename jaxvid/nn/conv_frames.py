@@ -7,13 +7,13 @@ from measurements on two cores of a Xeon with AVX-512.
 """
 
 import dataclasses
-import itertools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvid.nn import conv_input_gradient
 from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, split, taps_of
 
 FRAMES_BYTES = 5 * 2**20  # frames with their neighbours' channels laid out at a time, if …
@@ -121,62 +121,7 @@ def input_gradient(x, kernel, gradient, geometry):
         _, folded_kernel, folded = _fold(x, kernel, geometry, rows=True)
         inner = input_gradient(jax.eval_shape(fold, x), folded_kernel, gradient, folded)
         return jax.linear_transpose(fold, x)(inner)[0]
-    if max(geometry.strides) > 1:
-        return _strided_input_gradient(x, kernel, gradient, geometry)
-    pads = tuple(
-        ((k - 1) * d - low, size + low - n)
-        for k, d, (low, _), size, n in zip(
-            kernel.shape[:3],
-            geometry.dilation,
-            geometry.pads,
-            x.shape[1:4],
-            gradient.shape[1:4],
-            strict=True,
-        )
-    )
-    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
-    return forward(gradient, flipped, dataclasses.replace(geometry, pads=pads))
-
-
-def _strided_input_gradient(x, kernel, gradient, geometry):
-    """A convolution without stride for each place of x within the strides, which see different places
-    of the window. One convolution of gradients with zeros between them would multiply mostly zeros."""
-    strides, pads = geometry.strides, geometry.pads
-    sizes = [-(-(n + sum(p)) // s) for n, p, s in zip(x.shape[1:4], pads, strides, strict=True)]
-    parts = [
-        _of_phase(kernel, gradient, phase, sizes, geometry)
-        for phase in itertools.product(*map(range, strides))
-    ]
-    y = jnp.stack(parts, 1).reshape(len(x), *strides, *sizes, x.shape[-1])
-    y = y.transpose(0, 4, 1, 5, 2, 6, 3, 7)  # (N, T, st, H, sh, W, sw, C)
-    y = y.reshape(len(x), *(n * s for n, s in zip(sizes, strides, strict=True)), x.shape[-1])
-    kept = zip(pads, x.shape[1:4], y.shape[1:4], strict=True)
-    return pad(y, [(-low, low + n - padded) for (low, _), n, padded in kept])
-
-
-def _of_phase(kernel, gradient, phase, sizes, geometry):
-    """Of the places phase, phase + stride, … of the padded x: (N, *sizes, C)"""
-    places, pads, dilation = [], [], []
-    axes = zip(
-        kernel.shape,
-        gradient.shape[1:4],
-        geometry.strides,
-        geometry.dilation,
-        phase,
-        sizes,
-        strict=False,
-    )
-    for k, n, stride, d, r, size in axes:
-        seen = [a for a in range(k) if a * d % stride == r]  # from these places of the window
-        if not seen:
-            return jnp.zeros((len(gradient), *sizes, kernel.shape[3]), gradient.dtype)
-        common = math.gcd(stride, d)
-        first, step = seen[0] * d // stride, d // common
-        places.append(slice(seen[0], None, stride // common))
-        pads.append((first + (len(seen) - 1) * step, size - n - first))
-        dilation.append(step)
-    part = jnp.flip(kernel[tuple(places)], (0, 1, 2)).swapaxes(3, 4)
-    return forward(gradient, part, Geometry((1, 1, 1), tuple(pads), tuple(dilation)))
+    return conv_input_gradient.input_gradient(forward, x, kernel, gradient, geometry)
 
 
 # --- Pictures: strides moved into the channels --------------------------------------------------
