@@ -24,10 +24,11 @@ from jaxvid.data.fingerprint import fingerprint, fingerprint_of
 from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import by_kind, duplicates, precise_bn, reconstruct, report, runner
 from jaxvid.metrics.sums import finish
+from jaxvid.nn.rows import with_rows_divided
 from jaxvid.ops.pixels import statistics
 from jaxvid.sharding.agreement import agree
 from jaxvid.sharding.hosts import is_main, to_global
-from jaxvid.sharding.mesh import replicated
+from jaxvid.sharding.mesh import batch_sharding, replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES, tree_shardings
 from jaxvid.train import workdir as folder
 from jaxvid.train.stop import let_sigterm_end
@@ -231,7 +232,7 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
     batches = build_data.evaluation_data(
         c, setting.val_index, setting.mesh, clips=views[0], crops=views[1]
     )
-    step = jax.jit(setting.task.evaluate_step, out_shardings=replicated(setting.mesh))
+    step = jitted(setting.task.evaluate_step, setting.mesh)
     refresh = _precise_bn(c, setting) if c.eval.precise_bn_batches else lambda variables: variables
 
     def run(variables):
@@ -254,6 +255,12 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
     return run
 
 
+def jitted(step: Callable, mesh: Mesh) -> Callable:
+    """Each device keeps to its own rows; what comes out is whole on all of them."""
+    divided = with_rows_divided(step, batch_sharding(mesh))
+    return jax.jit(divided, out_shardings=replicated(mesh))
+
+
 def _check_decoded(c: ConfigDict, setting: Setting, counted: int) -> None:
     if not counted:
         raise DataError(
@@ -270,10 +277,8 @@ def _diverged(what: str) -> NonFiniteLossError:
 
 def _precise_bn(c: ConfigDict, setting: Setting) -> Callable:
     """variables -> variables with batch normalisation's statistics measured anew."""
-    step = jax.jit(
-        precise_bn.make_step(setting.task.batch_statistics, setting.task.prepare),
-        out_shardings=replicated(setting.mesh),
-    )
+    of_batch = precise_bn.make_step(setting.task.batch_statistics, setting.task.prepare)
+    step = jitted(of_batch, setting.mesh)
 
     def refresh(variables):
         with build_data.training_data(c, setting.train_index, setting.mesh) as batches:
@@ -296,7 +301,7 @@ def _drawer(c: ConfigDict, setting: Setting, workdir: Place) -> Callable:
         setting.val_index, records=setting.val_index.records[: c.eval.reconstructions]
     )
     batches = build_data.evaluation_data(c, chosen, setting.mesh, clips=1, crops=1)
-    step = jax.jit(setting.task.draw_step, out_shardings=replicated(setting.mesh))
+    step = jitted(setting.task.draw_step, setting.mesh)
 
     def draw(number: int, variables):
         shown = reconstruct.collect(

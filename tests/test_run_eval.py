@@ -44,7 +44,7 @@ def masked_measure(monkeypatch, loss, weight, *, views=(2, 3)):
     task = types.SimpleNamespace(kind="masked", evaluate_step=len)
     setting = types.SimpleNamespace(val_index=INDEX, task=task, mesh=None, to_device=None)
     monkeypatch.setattr(run_eval.build_data, "evaluation_data", lambda *_, **__: ())
-    monkeypatch.setattr(run_eval, "replicated", lambda mesh: None)
+    monkeypatch.setattr(run_eval, "jitted", lambda step, mesh: step)
     monkeypatch.setattr(run_eval.runner, "collect_sums", lambda *_, **__: {"loss": (loss, weight)})
     return run_eval.measure(config.default(), setting, views)({})
 
@@ -64,7 +64,7 @@ def test_no_picture_is_drawn_of_clips_that_could_not_be_decoded(monkeypatch, tmp
         val_index=INDEX, mesh=None, to_device=None, task=types.SimpleNamespace(draw_step=len)
     )
     monkeypatch.setattr(run_eval.build_data, "evaluation_data", lambda *_, **__: ())
-    monkeypatch.setattr(run_eval, "replicated", lambda mesh: None)
+    monkeypatch.setattr(run_eval, "jitted", lambda step, mesh: step)
     monkeypatch.setattr(run_eval.reconstruct, "collect", lambda *_: (none, none, none))
     run_eval._drawer(config.default(), setting, tmp_path)(3, {})
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What a training step sends between devices that divide its weights: weights and their gradients.
+"""What a step sends between devices that divide its weights: weights and their gradients.
 
 A weight is gathered once where it is used (and again for its gradient where layers are a loop), a
 gradient is summed once, which sends twice as much. Activations sent instead of weights show, since
@@ -7,9 +7,11 @@ clips are so many that they are larger than the weights of a layer.
 
 import jax
 import pytest
-from sharded_steps import QUICKLY_MADE, batch_of, config_of, mesh_of, training
+from sharded_steps import CLASSES, QUICKLY_MADE, batch_of, config_of, mesh_of, training
 
+from jaxvid import build, run_eval
 from jaxvid.metrics.collectives import traffic
+from jaxvid.sharding.mesh import batch_sharding
 
 DEVICES = 8
 REST = 0.05  # of the weights' bytes: statistics of batches, sums, what a head's few rows are
@@ -46,4 +48,20 @@ def test_weights_are_sent_and_no_activations(name, fields):
     gathers = 2 if fields.get("scan_layers") else 1
     assert sent.pop("all-gather") <= gathers * once + REST * weights
     assert sent.pop("all-reduce") <= 2 * once + REST * weights
+    assert sum(sent.values()) <= REST * weights, sent
+
+
+def test_an_evaluation_gathers_weights_and_no_activations():
+    c = config_of("videomae", **WIDE, scan_layers=True)
+    task, mesh = build.task(c, CLASSES), mesh_of(1, DEVICES, 1)
+    variables = training(c).abstract(mesh).eval_variables()
+    batch = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh))
+        for name, x in batch_of(c, CLIPS).items()
+    }
+    step = run_eval.jitted(task.evaluate_step, mesh).lower(variables, batch)
+    compiled = step.compile(compiler_options=QUICKLY_MADE)
+    sent = {kind: x.bytes for kind, x in traffic(compiled.as_text(), DEVICES).items()}
+    weights = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(variables["params"]))
+    assert sent.pop("all-gather") <= weights * (DEVICES - 1) / DEVICES + REST * weights
     assert sum(sent.values()) <= REST * weights, sent
