@@ -24,7 +24,7 @@ from jaxvid.data.fingerprint import fingerprint, fingerprint_of
 from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import by_kind, duplicates, precise_bn, reconstruct, report, runner
 from jaxvid.metrics.sums import finish
-from jaxvid.nn.rows import with_rows_divided
+from jaxvid.nn.rows import rows_divided
 from jaxvid.ops.pixels import statistics
 from jaxvid.sharding.agreement import agree
 from jaxvid.sharding.hosts import is_main, to_global
@@ -257,7 +257,11 @@ def measure(c: ConfigDict, setting: Setting, views: Views) -> Callable:
 
 def jitted(step: Callable, mesh: Mesh) -> Callable:
     """Each device keeps to its own rows; what comes out is whole on all of them."""
-    divided = with_rows_divided(step, batch_sharding(mesh))
+
+    def divided(*arguments):
+        with rows_divided(batch_sharding(mesh)):
+            return step(*arguments)
+
     return jax.jit(divided, out_shardings=replicated(mesh))
 
 

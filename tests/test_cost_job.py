@@ -79,9 +79,8 @@ def test_work_that_cannot_be_counted_is_said(monkeypatch, caplog):
     c = config.load(jobs.RECIPE)
     monkeypatch.setattr(run_train, "useful_flops", uncountable)
     monkeypatch.setattr(run_train.build_data, "example", lambda c, records: {})
-    assert (
-        run_train._cost(c, Setting, None, None) == Cost() and not caplog.records
-    )  # CPUs: no data sheet
+    # CPUs: no data sheet
+    assert run_train._cost(c, Setting, None, None) == Cost() and not caplog.records
     monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e12)
     with caplog.at_level(logging.WARNING, logger="jaxvid"):
         assert run_train._cost(c, Setting, None, None) == Cost()

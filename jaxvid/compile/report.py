@@ -17,8 +17,9 @@ class Report:
     """program: of the recipe's batch. next_batch: bytes of a device for the batch that is put there
     while a step runs. memory_limit: bytes of a device; None where it is not known. done_flops,
     useful_flops: of a step over all devices, with and without what is computed again; useful is
-    three times the forward pass, or fewer where parameters are frozen. largest_batch: clips, 0 where not even the smallest fits, None
-    where it was not asked for. assumptions: what was taken for what could not be known."""
+    three times the forward pass, or fewer where parameters are frozen. largest_batch: clips, 0 where
+    not even the smallest fits, None where it was not asked for. assumptions: what was taken for what
+    could not be known."""
 
     recipe: str
     model: str

@@ -29,17 +29,6 @@ def rows_divided(sharding: jax.sharding.NamedSharding | None) -> Iterator[None]:
         _DIVIDED.reset(before)
 
 
-def with_rows_divided(function: Callable, sharding: jax.sharding.NamedSharding | None) -> Callable:
-    """The function, to be jitted, traced within `rows_divided`."""
-
-    @functools.wraps(function)
-    def divided(*args):
-        with rows_divided(sharding):
-            return function(*args)
-
-    return divided
-
-
 def division() -> jax.sharding.NamedSharding | None:
     """What `rows_divided` was given. Gradients are traced when it has been left: what is called for
     them, or under a jit of its own, is to be handed this as a static argument."""

@@ -28,7 +28,8 @@ def useful_flops(forward: Callable, state: Any, batch: Any, partly: Callable | N
     multiply-add. That is what a step takes that trains everything and computes nothing twice.
 
     partly: the step (state, batch) -> … of a model with frozen parameters, which takes fewer: no more
-    than its own count. state, batch: arrays or shapes. Raises ValueError where they cannot be counted (multiply_adds).
+    than its own count. state, batch: arrays or shapes. Raises ValueError where they cannot be counted
+    (multiply_adds).
     """
     whole = 3 * multiply_adds(forward, state, batch)
     return 2 * (min(whole, multiply_adds(partly, state, batch)) if partly else whole)

@@ -37,8 +37,8 @@ def make_optimizer(
     weaker. frozen: regular expressions of parameter paths; what one of them finds stays as it is,
     weight decay included, has no moments in the state, and its gradient is no part of the norm that is
     clipped. rate_factors: (regular expression, factor of the learning rate) of parameters that learn
-    faster or slower than the rest; the first that finds one counts. Raises ConfigError, when the state is made, for an
-    expression that finds nothing, at once for a factor below 0.
+    faster or slower than the rest; the first that finds one counts. Raises ConfigError, when the
+    state is made, for an expression that finds nothing, at once for a factor below 0.
     """
     if name not in OPTIMISERS:
         raise unknown("optim.name", name, OPTIMISERS)

@@ -15,7 +15,6 @@ from jaxvid.core.batch import AUDIO, LABEL, MASK, ROW, VIDEO
 from jaxvid.sharding.mesh import batch_sharding, make_mesh, replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
-from jaxvid.train.step import make_train_step
 
 CLASSES = 4
 QUICKLY_MADE = {"xla_backend_optimization_level": 0}
@@ -115,16 +114,7 @@ def training(c: ConfigDict, noise: int = 1) -> Training:
     tx, schedule = build.optimiser(c, task.model, 5, 0)
 
     def step(mesh: Mesh):
-        return make_train_step(
-            task.apply,
-            task.objective,
-            tx,
-            task.prepare,
-            schedule,
-            accumulate=c.optim.accumulate_steps,
-            ema_decay=c.optim.ema_decay,
-            rows=batch_sharding(mesh),
-        )
+        return build.train_step(c, task, tx, schedule, mesh)
 
     return Training(train_state.make_init(task.init, tx, ema=c.optim.ema_decay > 0), step, noise)
 
