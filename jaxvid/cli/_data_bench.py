@@ -34,14 +34,18 @@ _WARM_STEPS, _LEAST_STEPS = 2, 3
 
 
 def run(argv: Sequence[str]) -> int:
-    """`jaxvid data bench FILE[:ARG] …` -> exit code."""
+    """`jaxvid data bench FILE[:ARG] [section.field=value …]` -> exit code; overrides may keep main's
+    `--config.`."""
     p = _parser()
     args, rest = p.parse_known_args(list(argv))
-    strange = [word for word in rest if not (word.startswith("--config.") and "=" in word)]
+    overrides = [word.removeprefix("--config.") for word in rest]
+    strange = [word for word in overrides if word.startswith("-") or "=" not in word]
     if strange:
-        p.error(f"unknown argument {strange[0]!r}")
+        p.error(
+            f"unknown argument {strange[0]!r}; fields of the config are --config.section.field=value"
+        )
     try:
-        c = config.load(args.recipe, [word.removeprefix("--config.") for word in rest])
+        c = config.load(args.recipe, overrides)
         report = measure(c, seconds=args.seconds, needs=args.needs)
     except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:  # also DecodeError
         print(f"error: {error}", file=sys.stderr)

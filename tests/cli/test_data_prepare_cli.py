@@ -255,7 +255,7 @@ def test_bench_says_what_waits(bench):
     assert code == 0 and "the model waits for data: it could take 1000000000.0 clips/s" in out
     assert "clips/s with" in out and "MB/s read" in out
     assert all(f"  {stage} " in out for stage in ("read", "decode", "resize", "batch", "transfer"))
-    code, out, _ = bench("--needs", 1e-3, "--json", "--config.data.threads=2")
+    code, out, _ = bench("--needs", 1e-3, "--json", "data.threads=2")
     told = json.loads(out)
     assert told["waits"] == "data" and told["threads"] == 2 and told["clips"] >= 8
     assert told["megabytes_given_per_second"] > 0 and told["needs_timed_on"] is None
@@ -273,5 +273,6 @@ def test_bench_refuses_what_it_cannot_do(bench, run):
     assert code == 2 and "error: nowhere" in err
     code, _, err = bench("--config.data.rot=x")
     assert code == 2 and "Did you mean" in err
-    with pytest.raises(SystemExit):
-        run("bench", RECIPE, "--fast")
+    for word in ("--fast", "fast"):
+        with pytest.raises(SystemExit):
+            run("bench", RECIPE, word)

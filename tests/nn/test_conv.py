@@ -131,6 +131,13 @@ def test_every_form_is_exact(kind, pieces, monkeypatch):
     check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)
 
 
+@pytest.mark.parametrize("window", [(3, 3, 3), (5, 5, 3)], ids=["at once", "plane by plane"])
+@pytest.mark.parametrize("dilation", [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 2)])
+def test_depthwise_windows_spread_out_along_each_axis(window, dilation):
+    x, kernel = arrays((1, 11, 10, 9, 4), window, 4, groups=4)
+    check(x, kernel, (1, 2, 1), ((2, 1), (1, 1), (0, 2)), dilation, groups=4)
+
+
 def test_the_kinds_take_every_form():
     found = set()
     for shape, window, out, strides, pads, groups in KINDS.values():
