@@ -22,6 +22,7 @@ import torch
 
 from jaxvid.core import lookup
 from jaxvid.metrics.multiply_adds import multiply_adds
+from jaxvid.nn.inception import BLOCKS
 from jaxvid.objectives import classify
 from jaxvid.train.optim import make_optimizer
 from jaxvid.train.state import make_init
@@ -70,6 +71,53 @@ class C3D(torch.nn.Module):
         return self.layers(x)
 
 
+def normed(channels, features, window, stride=1):
+    conv = torch.nn.Conv3d(channels, features, window, stride, window // 2, bias=False)
+    return torch.nn.Sequential(
+        conv, torch.nn.BatchNorm3d(features, eps=1e-3), torch.nn.ReLU(inplace=True)
+    )
+
+
+class Mixed(torch.nn.Module):
+    """A block of four branches: their widths as in jaxvid.nn.inception.BLOCKS."""
+
+    def __init__(self, channels, widths):
+        super().__init__()
+        one, reduce_2, two, reduce_3, three, four = widths
+        self.branches = torch.nn.ModuleList(
+            (
+                normed(channels, one, 1),
+                torch.nn.Sequential(normed(channels, reduce_2, 1), normed(reduce_2, two, 3)),
+                torch.nn.Sequential(normed(channels, reduce_3, 1), normed(reduce_3, three, 3)),
+                torch.nn.Sequential(torch.nn.MaxPool3d(3, 1, 1), normed(channels, four, 1)),
+            )
+        )
+        self.features = one + two + three + four
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class I3D(torch.nn.Module):
+    """Carreira and Zisserman 2017, padded alike on both sides: as many places as by TensorFlow's way."""
+
+    def __init__(self):
+        super().__init__()
+        frames = torch.nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        layers = [normed(3, 64, 7, 2), frames, normed(64, 64, 1), normed(64, 192, 3), frames]
+        channels, before = 192, {4: torch.nn.MaxPool3d(3, 2, 1), 5: torch.nn.MaxPool3d(2)}
+        for stage, blocks in BLOCKS.items():
+            layers += [before[stage]] if stage in before else []
+            for widths in blocks.values():
+                layers.append(Mixed(channels, widths))
+                channels = layers[-1].features
+        self.layers = torch.nn.Sequential(*layers)
+        self.head = torch.nn.Linear(channels, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean((2, 3, 4)))
+
+
 def torchvision_video(name):
     def make():
         models = importlib.import_module("torchvision.models.video")
@@ -113,6 +161,7 @@ CASES = {
     "r3d": ("r3d", "18", 16, 112, torchvision_video("r3d_18"), CONVOLUTIONAL),
     "mc3": ("mc3", "18", 16, 112, torchvision_video("mc3_18"), CONVOLUTIONAL),
     "r2plus1d": ("r2plus1d", "18", 16, 112, torchvision_video("r2plus1d_18"), CONVOLUTIONAL),
+    "i3d": ("i3d", "rgb", 32, 224, I3D, CONVOLUTIONAL),
     "s3d": ("s3d", "S3D", 16, 224, torchvision_video("s3d"), CONVOLUTIONAL),
     "c2d": ("c2d", "50", 8, 224, pytorchvideo("c2d_r50"), CONVOLUTIONAL),
     "slow": ("slow", "8x8", 8, 224, pytorchvideo("slow_r50"), CONVOLUTIONAL),

@@ -149,7 +149,7 @@ def _checkpoint(
     told: Mapping[str, Any],
     beside: Mapping[str, Any],
 ) -> Checkpoint:
-    state = source.strip_all(state, found.source.prefixes, where)
+    state = source.strip_all(state, found.source, where)
     shapes = {key: tuple(x.shape) for key, x in state.items()}
     if config is None and found.source.guess is None:
         raise ConfigError(f"{where}: {found.arch} needs config=…, in the reference's own terms")

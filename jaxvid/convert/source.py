@@ -39,11 +39,12 @@ class Source:
     C) of its input. config: (the model's arguments, clip) -> its config, the way back. guess: (key
     -> shape, what lay beside the weights) -> a config, for files that come without one.
     prepare_save: flat variables -> equal variables the reference can express. prefixes: what
-    wrappers put before keys (what they put between is left out everywhere). preprocessing: what the
+    wrappers put before keys (what they put between is left out everywhere). begin: what the
+    reference's own keys begin with, though wrappers may put the same. preprocessing: what the
     reference is known to use, for checkpoints that do not say; a function of its config where that
     matters. fresh: path pattern -> why, of leaves that such checkpoints never have (the head, of an
-    encoder's). model_type, architectures, processor:
-    as a Hugging Face config.json and preprocessor_config.json name them.
+    encoder's). model_type, architectures, processor: as a Hugging Face config.json and
+    preprocessor_config.json name them.
     """
 
     entries: tuple[Entry, ...]
@@ -53,6 +54,7 @@ class Source:
     guess: Callable[[Mapping[str, tuple], Mapping], dict[str, Any]] | None = None
     prepare_save: Callable[[dict], dict] | None = None
     prefixes: tuple[str, ...] = WRAPPERS
+    begin: str = ""
     preprocessing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: {}
     fresh: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_type: str | None = None
@@ -180,7 +182,7 @@ def detect(keys: Iterable[str], candidates: Iterable[Found]) -> Found:
     keys, candidates = list(keys), list(candidates)
 
     def known(found: Found) -> int:
-        stripped = [strip(key, found.source.prefixes) for key in keys]
+        stripped = [strip(key, found.source) for key in keys]
         return apply.matched(stripped, found.source.entries)
 
     best = max(candidates, key=known)
@@ -215,20 +217,22 @@ def find_hf(config: Mapping[str, Any], keys: Iterable[str], where: str) -> Found
     return exact[0] if exact else detect(keys, same_type)
 
 
-def strip(key: str, prefixes: tuple[str, ...]) -> str:
+def strip(key: str, source: Source) -> str:
     """The key without what wrappers put before it, any number of times, and within it."""
     for wrapper in WRAPPED_WITHIN:
         key = key.replace(wrapper, "")
-    while found := next((p for p in prefixes if key.startswith(p)), None):
-        key = key.removeprefix(found)
-    return key
+    short = key
+    while found := next((p for p in source.prefixes if short.startswith(p)), None):
+        short = short.removeprefix(found)
+    whole = source.begin + short
+    return whole if key.endswith(whole) else short
 
 
-def strip_all(state: Mapping[str, Any], prefixes: tuple[str, ...], where: str) -> dict[str, Any]:
+def strip_all(state: Mapping[str, Any], source: Source, where: str) -> dict[str, Any]:
     """The state with all keys stripped. Raises ConversionError when two become one."""
     stripped: dict[str, Any] = {}
     for key, value in state.items():
-        short = strip(key, prefixes)
+        short = strip(key, source)
         if short in stripped:
             raise ConversionError(
                 f"{where}: two keys are {short!r} without their prefixes: {key!r}"

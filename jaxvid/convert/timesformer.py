@@ -327,7 +327,7 @@ SOURCES = {
         config=_original_config,
         guess=_guess,
         prepare_save=tables_as_they_are,
-        prefixes=("module.",),  # "model." is the original's own
+        begin="model.",
         preprocessing=_preprocessing,
     ),
 }

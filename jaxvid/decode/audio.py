@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from jaxvid.core.errors import DecodeError
+from jaxvid.decode.container import open_local
 
 BACKEND = "audio"
 _PREROLL_SECONDS = 0.25  # a codec that was sought in needs some packets until its sound is right
@@ -74,7 +75,7 @@ Pieces = list[tuple[float, np.ndarray]]  # seconds at which it starts, float32 (
 def _pieces(path: str, start: float, end: float) -> tuple[int, Pieces] | None:
     """(sample rate, the decoded frames that reach into [start, end)); None without a track."""
     sought = start > _PREROLL_SECONDS
-    with _opened(path) as container:
+    with open_local(path) as container:
         stream = _track(container, path)
         if stream is None:
             return None
@@ -86,16 +87,11 @@ def _pieces(path: str, start: float, end: float) -> tuple[int, Pieces] | None:
                 container.seek(ticks, stream=stream)
         found = _collected(_decoded(container, stream, path), stream, zero, start, end, path)
     if found is None and sought:  # it landed too late, or where no frame tells its time
-        with _opened(path) as container:
+        with open_local(path) as container:
             stream = _track(container, path)
             frames = _decoded(container, stream, path)
             found = _collected(frames, stream, zero, 0.0, end, path)
     return found
-
-
-def _opened(path: str):
-    # Only local files, as for pictures: a playlist must not make us fetch what it lists.
-    return av.open(path, metadata_errors="replace", options={"protocol_whitelist": "file"})
 
 
 def _track(container, path: str):
@@ -134,7 +130,7 @@ def _time_zero(container, track, path: str) -> float:
 
 def _first_key(path: str, index: int) -> int | None:
     """The timestamp of the first picture that can be decoded, where others stand before it."""
-    with _opened(path) as container:
+    with open_local(path) as container:
         packets = (packet for packet in container.demux(container.streams[index]) if packet.size)
         first = next(packets, None)
         if first is None or first.is_keyframe:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxvid.core.errors import ConfigError
 from jaxvid.decode import pyav, reader
+from jaxvid.decode.container import open_local
 
 try:
     import decord
@@ -137,8 +138,7 @@ def _stream_alone(path: str, stream_index: int) -> io.BytesIO:
     """The packets of one stream, not decoded, as a Matroska file in memory. Raises av.FFmpegError,
     where decoding times go back, as in recordings that were joined."""
     file = io.BytesIO()
-    local = {"protocol_whitelist": "file"}
-    with av.open(path, metadata_errors="replace", options=local) as source:
+    with open_local(path) as source:
         stream = source.streams[stream_index]
         with av.open(file, "w", format="matroska") as target:
             copy = target.add_stream_from_template(stream)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxvid.core.errors import DecodeError
 from jaxvid.core.record import VideoMeta
 from jaxvid.decode import packets, reader
+from jaxvid.decode.container import open_local
 from jaxvid.decode.orientation import Orientation
 
 av.logging.set_level(None)  # libav's chatter; its Python callback can also lock up in threads
@@ -72,10 +73,7 @@ class Reader(reader.Reader):
 
     def _open(self) -> None:
         self._check_unchanged()
-        # Only local files: a playlist that is named .mp4 must not make us fetch what it lists.
-        self._container = self._resources.enter_context(
-            av.open(self.path, metadata_errors="replace", options={"protocol_whitelist": "file"})
-        )
+        self._container = self._resources.enter_context(open_local(self.path))
         self._stream = self._choose_stream()
         self._stream.codec_context.thread_count = 1  # the pipeline runs many readers side by side
         self._rgb = av.video.reformatter.VideoReformatter()

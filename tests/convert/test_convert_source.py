@@ -66,13 +66,23 @@ def test_hugging_face_configs_are_recognised():
         source.find_hf(config, [], "x")
 
 
+def wrapped_by(*prefixes, begin=""):
+    return source.Source((), arguments=dict, clip=tuple, prefixes=prefixes, begin=begin)
+
+
 def test_prefixes_come_off_any_number_of_times():
-    prefixes = ("module.", "backbone.")
-    assert source.strip("module.module.backbone.head.bias", prefixes) == "head.bias"
-    assert source.strip("model.module.head.bias", source.WRAPPERS) == "head.bias"
+    ours, usual = wrapped_by("module.", "backbone."), wrapped_by(*source.WRAPPERS)
+    assert source.strip("module.module.backbone.head.bias", ours) == "head.bias"
+    assert source.strip("model.module.head.bias", usual) == "head.bias"
     within = "_orig_mod.blocks.3._fsdp_wrapped_module._checkpoint_wrapped_module.mlp.fc1.bias"
-    assert source.strip(within, source.WRAPPERS) == "blocks.3.mlp.fc1.bias"
+    assert source.strip(within, usual) == "blocks.3.mlp.fc1.bias"
     state = {"module.a": np.ones(1), "b": np.ones(1)}
-    assert source.strip_all(state, prefixes, "x").keys() == {"a", "b"}
+    assert source.strip_all(state, ours, "x").keys() == {"a", "b"}
     with pytest.raises(ConversionError, match="x: two keys are 'a' without their prefixes"):
-        source.strip_all({"module.a": 1, "a": 2}, prefixes, "x")
+        source.strip_all({"module.a": 1, "a": 2}, ours, "x")
+
+
+@pytest.mark.parametrize("wrappers", ["", "model.", "module.", "module.model.", "model.module."])
+def test_what_a_references_keys_begin_with_stays(wrappers):
+    whose = wrapped_by(*source.WRAPPERS, begin="model.")
+    assert source.strip(f"{wrappers}model.head.bias", whose) == "model.head.bias"

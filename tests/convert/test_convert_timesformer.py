@@ -147,7 +147,7 @@ def test_weights_survive_the_way_there_and_back(arch, attention):
         model = tiny(attention_type=attention, **mean, **fields)
         variables = random_variables(model)
         state = saving.to_state_dict(model, variables, arch=arch, clip=CLIP)
-        wrapped = {f"module.{key}": value for key, value in state.items()}
+        wrapped = {f"module.model.{key}": value for key, value in state.items()}
         config = config_of(arch, model, variables)
         again, back, info = jaxvid.from_state_dict(wrapped, arch=arch, config=config)
         jax.tree.map(np.testing.assert_array_equal, back, variables)
