@@ -2,9 +2,9 @@
 request.
 
 jaxlib 0.10.1 and 0.10.2 hand 2D convolutions to YNNPACK, on one thread only; without that XLA runs
-Eigen's, on all of them: half the time on two cores. From 0.11 on YNNPACK's run on all threads too. XLA
-reads its flags when its first device is made, so jaxvid is best imported before anything is computed. A
-jaxlib that does not know a flag would end the process; hence the list of versions that were tried.
+Eigen's, on all of them: half the time on two cores. From 0.11 on YNNPACK's run on all threads
+too. XLA reads its flags when its first device is made, so jaxvid is best imported before anything is
+computed. A jaxlib that does not know a flag would end the process; hence the list of versions.
 """
 
 from collections.abc import MutableMapping

@@ -37,8 +37,9 @@ class Settings:
     """How all videos of a store were made.
 
     dataset: its name. root: folder to which the names of the videos are relative, as it was then.
-    short_side: pixels, None: as in the files. quality: of the JPEGs (decode/jpeg.py). decoder: that read the files.
-    audio_rate: samples a second, 0: no sound was kept. flow: method of decode/flow.py, or "none".
+    short_side: pixels, None: as in the files. quality: of the JPEGs (decode/jpeg.py). decoder:
+    that read the files. audio_rate: samples a second, 0: no sound was kept. flow: method of
+    decode/flow.py, or "none".
     """
 
     dataset: str
