@@ -66,17 +66,20 @@ def from_path(
     """A Hugging Face folder or id, an export of jaxvid (folder or .safetensors), a file of weights,
     or a folder that Flax or Orbax left.
 
-    arch: needed for a file that says nothing of itself; for a folder it may name the model to
-    start, or a source whose keys the folder has. config: of the reference, for a file whose weights
+    arch: needed for a file that says nothing of itself, or a folder with such a file in it; for other
+    folders it may name the model to start, or a source whose keys the folder has. config: of the reference, for a file whose weights
     do not tell it. Raises FileNotFoundError, ConfigError when the
     arch is needed and absent, ConversionError when the checkpoint cannot be used.
     """
     path = hub.resolve(path)
     if export_folder.is_export(path):
         return _from_export(path)
-    if path.is_dir() and (hf_folder.is_hf_folder(path) or not flax_file.is_folder(path)):
-        return _from_hf(path, arch)
-    return _from_file(path, arch, config)
+    if not path.is_dir() or (flax_file.is_folder(path) and not hf_folder.is_hf_folder(path)):
+        return _from_file(path, arch, config)
+    weights = weights_file.find_in_folder(path)
+    if weights is not None and not hf_folder.is_hf_folder(path):
+        return _from_file(weights, arch, config)
+    return _from_hf(path, arch)
 
 
 def _from_export(path: Path) -> Checkpoint:

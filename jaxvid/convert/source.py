@@ -195,7 +195,8 @@ def detect(keys: Iterable[str], candidates: Iterable[Found]) -> Found:
 
 
 def find_hf(config: Mapping[str, Any], keys: Iterable[str], where: str) -> Found:
-    """The source that a Hugging Face config.json names by model_type and architectures.
+    """The source that a Hugging Face config.json names by model_type and architectures; of several the
+    one that knows most of the keys.
 
     Raises ConversionError with the known ones.
     """
@@ -214,7 +215,7 @@ def find_hf(config: Mapping[str, Any], keys: Iterable[str], where: str) -> Found
         raise ConversionError(
             f"{where}: architecture {', '.join(named)} is not known; known: {known}"
         )
-    return exact[0] if exact else detect(keys, same_type)
+    return exact[0] if len(exact) == 1 else detect(keys, exact or same_type)
 
 
 def strip(key: str, source: Source) -> str:

@@ -2,9 +2,12 @@
 
 Hugging Face: VideoMAEForVideoClassification, in the key names of transformers 4 (q_bias, v_bias, as
 published) and of 5 (query.bias, key.bias, value.bias). Original: MCG-NJU/VideoMAE modeling_finetune.py
-and OpenGVLab/VideoMAEv2. The pretraining checkpoints start the classifier through TRANSFERS.
+and OpenGVLab/VideoMAEv2, whose folders on the hub (OpenGVLab/VideoMAEv2-Base, …) have the original's
+keys and code of their own: hf/videomaev2 with a head, hf/videomaev2_encoder as they are published. The
+pretraining checkpoints start the classifier through TRANSFERS.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -160,13 +163,13 @@ def original_blocks(key: str, path: str) -> tuple[Entry, ...]:
     )
 
 
-_ORIGINAL = (
+_ORIGINAL_ENCODER = (
     *conv("patch_embed.proj", "encoder/patch_embed"),
     *original_blocks("blocks.{i}", "encoder/block_{i}"),
     *norm("norm", "encoder/norm"),
     *norm("fc_norm", "fc_norm"),
-    *linear("head", "head"),
 )
+_ORIGINAL = (*_ORIGINAL_ENCODER, *linear("head", "head"))
 
 # What the model factories of the repositories are called with, besides qkv_bias. Theirs is the name
 # of the patch as well: vit_base_patch16_224, vit_giant_patch14_224.
@@ -320,9 +323,6 @@ def layer_norm_eps(config: Mapping[str, Any]) -> float:
     return float(found[1]) if found else ORIGINAL_EPS
 
 
-# --- the table ------------------------------------------------------------------------------------
-
-
 def kinetics_preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
     """ImageNet's statistics; dense sampling with stride 4 as on Kinetics, except for the 174 classes
     of Something-Something V2, which VideoMAE samples uniformly over the video."""
@@ -343,6 +343,42 @@ _ORIGINAL_SOURCE = Source(
     preprocessing=kinetics_preprocessing,
 )
 
+
+# --- VideoMAE V2 on the hub -------------------------------------------------------------------------
+
+
+def _v2_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The original's words for the "model_config" of a folder of VideoMAE V2."""
+    said = config.get("model_config")
+    if not isinstance(said, Mapping):
+        raise ConversionError(
+            f"config.json of VideoMAE V2 has a model_config of {said!r}, expected an object with "
+            "embed_dim, depth, num_heads, …"
+        )
+    eps = said.get("layer_norm_eps", ORIGINAL_EPS)
+    return {**said, "all_frames": said.get("num_frames", 16), "norm_layer": f"LayerNorm(eps={eps})"}
+
+
+def _v2_encoder_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = _original_arguments(_v2_config(config))
+    return {name: x for name, x in arguments.items() if name != "num_classes"}
+
+
+_V2_FOLDER = Source(
+    entries=_ORIGINAL,
+    arguments=lambda config: _original_arguments(_v2_config(config)),
+    clip=lambda config: _original_clip(_v2_config(config)),
+    preprocessing=lambda config: kinetics_preprocessing(_v2_config(config)),
+    model_type="VideoMAEv2_Base",  # that of all sizes
+    architectures=("VideoMAEv2_Base", "VideoMAEv2"),
+)
+_V2_ENCODER = dataclasses.replace(
+    _V2_FOLDER, entries=_ORIGINAL_ENCODER, arguments=_v2_encoder_arguments, fresh=NO_HEAD
+)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
 _CLASSIFIER = Source(
     entries=(*HF_ENCODER, *norm("fc_norm", "fc_norm"), *linear("classifier", "head")),
     arguments=_hf_arguments,
@@ -360,6 +396,8 @@ SOURCES = {
     "hf/videomae_encoder": bare(_CLASSIFIER, "VideoMAEModel", {**NO_HEAD, **_FC_NORM}),
     "videomae/finetune": _ORIGINAL_SOURCE,
     "videomaev2/finetune": _ORIGINAL_SOURCE,
+    "hf/videomaev2_encoder": _V2_ENCODER,
+    "hf/videomaev2": _V2_FOLDER,
 }
 
 
