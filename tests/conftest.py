@@ -3,18 +3,14 @@
 import gc
 import logging
 import os
-from importlib import metadata
+
+from jaxvid.core import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Threads of XLA's pool. It has one a device, and a device that waits for others in two places at once
-# (a loop with collectives beside one outside) takes two: all wait for each other, and XLA aborts.
-os.environ.setdefault("NPROC", "32")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-
-if metadata.version("jaxlib").startswith("0.12."):  # whose pool NPROC does not widen: one at a time
-    os.environ["XLA_FLAGS"] += " --xla_cpu_enable_concurrency_optimized_scheduler=false"
+xla_flags.set_flags(os.environ)
 
 # Tracing leaves millions of objects, and looking through all of them takes a tenth of the time.
 gc.set_threshold(100_000, 50, 50)

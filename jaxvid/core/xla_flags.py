@@ -1,31 +1,55 @@
-"""Settings of XLA: one that convolutions on CPUs need, made when jaxvid is imported, and one on
-request.
+"""Settings of XLA: two for CPUs, made when jaxvid is imported, and one on request.
 
 jaxlib 0.10.1 and 0.10.2 hand 2D convolutions to YNNPACK, on one thread only; without that XLA runs
 Eigen's, on all of them: half the time on two cores. From 0.11 on YNNPACK's run on all threads
-too. XLA reads its flags when its first device is made, so jaxvid is best imported before anything is
-computed. A jaxlib that does not know a flag would end the process; hence the list of versions.
+too.
+
+Where one process has several CPU devices (a count forced by XLA_FLAGS or JAX_NUM_CPU_DEVICES), a device
+may wait for the others in two collectives at once, and takes a thread for each; with one thread a device
+all wait for each other, and XLA ends the process after 40 s. More threads mend it (NPROC), except on jaxlib
+0.12, whose pool does not heed that: there collectives start one at a time.
+
+XLA reads its flags when its first device is made, so jaxvid is best imported before anything is
+computed. A jaxlib that does not know a flag would end the process; hence the versions.
 """
 
+import re
 from collections.abc import MutableMapping
 from importlib import metadata
 
 from jaxvid.core.errors import ConfigError
 
 NAME = "--xla_cpu_experimental_ynn_fusion_type"
-FLAG = f"{NAME}=-individual_convolution"
 VERSIONS = ("0.10.1", "0.10.2")
+SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+THREADS = 4  # of a device
+_DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
 
 
 def set_flags(environ: MutableMapping[str, str]) -> None:
-    """Adds the flag to XLA_FLAGS, unless the user has chosen a value of it."""
+    """Adds to XLA_FLAGS and NPROC what this jaxlib needs, unless the user has chosen a value of it."""
     try:
         version = metadata.version("jaxlib")
     except metadata.PackageNotFoundError:  # what is missing is said when jax is imported
         return
+    if version in VERSIONS:
+        _add(environ, NAME, "-individual_convolution")
+    devices = _forced_devices(environ)
+    if devices > 1 and version.startswith("0.12."):
+        _add(environ, SCHEDULER, "false")
+    elif devices > 1:
+        environ.setdefault("NPROC", str(THREADS * devices))
+
+
+def _add(environ: MutableMapping[str, str], name: str, value: str) -> None:
     given = environ.get("XLA_FLAGS", "")
-    if version in VERSIONS and NAME not in given:
-        environ["XLA_FLAGS"] = f"{given} {FLAG}".strip()
+    if name not in given:
+        environ["XLA_FLAGS"] = f"{given} {name}={value}".strip()
+
+
+def _forced_devices(environ: MutableMapping[str, str]) -> int:
+    counts = _DEVICES.findall(environ.get("XLA_FLAGS", ""))
+    return max(map(int, [*counts, environ.get("JAX_NUM_CPU_DEVICES") or 1]))
 
 
 # GPUs: no choice of kernels by measurement, no sums by atomics, no attention of another order; what has

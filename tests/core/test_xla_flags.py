@@ -1,4 +1,4 @@
-"""The flag is set for versions that know it, once, and never against the user's own."""
+"""Flags are set for versions that know them, once, and never against the user's own."""
 
 import os
 import subprocess
@@ -17,7 +17,8 @@ def test_the_flag_joins_what_is_there(monkeypatch, version, given):
     monkeypatch.setattr(metadata, "version", lambda name: version)
     environ = {"XLA_FLAGS": given} if given else {}
     xla_flags.set_flags(environ)
-    assert environ["XLA_FLAGS"].split() == [*given.split(), xla_flags.FLAG]
+    flag = f"{xla_flags.NAME}=-individual_convolution"
+    assert environ["XLA_FLAGS"].split() == [*given.split(), flag]
     xla_flags.set_flags(environ)
     assert environ["XLA_FLAGS"].count(xla_flags.NAME) == 1
 
@@ -27,6 +28,44 @@ def test_the_users_own_value_stays(monkeypatch):
     environ = {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
     xla_flags.set_flags(environ)
     assert environ == {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
+
+
+FORCED = "--xla_force_host_platform_device_count="
+
+
+SEVERAL = [
+    ({"XLA_FLAGS": f"{FORCED}4"}, "16"),
+    ({"JAX_NUM_CPU_DEVICES": "2"}, "8"),
+    ({"XLA_FLAGS": f"{FORCED}1", "JAX_NUM_CPU_DEVICES": ""}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize("version", ["0.12.0", "0.12.0.1"])
+@pytest.mark.parametrize(("given", "threads"), SEVERAL, ids=str)
+def test_collectives_of_several_cpu_devices_start_one_at_a_time(
+    monkeypatch, version, given, threads
+):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    environ = dict(given)
+    xla_flags.set_flags(environ)
+    added = f"{xla_flags.SCHEDULER}=false" in environ.get("XLA_FLAGS", "")
+    assert added == (threads is not None) and "NPROC" not in environ
+    own = {"XLA_FLAGS": f"{FORCED}4 {xla_flags.SCHEDULER}=true"}
+    xla_flags.set_flags(own)
+    assert own["XLA_FLAGS"].count(xla_flags.SCHEDULER) == 1
+
+
+@pytest.mark.parametrize("version", ["0.7.0", "0.10.2", "0.11.2"])
+@pytest.mark.parametrize(("given", "threads"), SEVERAL, ids=str)
+def test_or_have_threads_to_wait_in(monkeypatch, version, given, threads):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    environ = dict(given)
+    xla_flags.set_flags(environ)
+    assert environ.get("NPROC") == threads
+    environ = {**given, "NPROC": "3"}
+    xla_flags.set_flags(environ)
+    assert environ["NPROC"] == "3" and xla_flags.SCHEDULER not in environ.get("XLA_FLAGS", "")
 
 
 def test_other_versions_and_no_jaxlib_change_nothing(monkeypatch):
