@@ -6,8 +6,8 @@ too.
 
 Where one process has several CPU devices (a count forced by XLA_FLAGS or JAX_NUM_CPU_DEVICES), a device
 may wait for the others in two collectives at once, and takes a thread for each; with one thread a device
-all wait for each other, and XLA ends the process after 40 s. More threads mend it (NPROC), except on jaxlib
-0.12, whose pool does not heed that: there collectives start one at a time.
+all wait for each other, and XLA ends the process after 40 s. More threads mend it (NPROC), except on
+jaxlib 0.11 and 0.12, whose pool does not heed that: there collectives start one at a time.
 
 XLA reads its flags when its first device is made, so jaxvid is best imported before anything is
 computed. A jaxlib that does not know a flag would end the process; hence the versions.
@@ -35,7 +35,7 @@ def set_flags(environ: MutableMapping[str, str]) -> None:
     if version in VERSIONS:
         _add(environ, NAME, "-individual_convolution")
     devices = _forced_devices(environ)
-    if devices > 1 and version.startswith("0.12."):
+    if devices > 1 and version.startswith(("0.11.", "0.12.")):
         _add(environ, SCHEDULER, "false")
     elif devices > 1:
         environ.setdefault("NPROC", str(THREADS * devices))
