@@ -45,6 +45,7 @@ def trained(tmp_path_factory):
     return words, home / "work"
 
 
+@pytest.mark.slow
 def test_what_is_frozen_gets_no_update_and_no_decay(trained):
     _, workdir = trained
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
@@ -56,6 +57,7 @@ def test_what_is_frozen_gets_no_update_and_no_decay(trained):
     assert not np.array_equal(early["params"]["head"]["kernel"], late["params"]["head"]["kernel"])
 
 
+@pytest.mark.slow
 def test_statistics_are_measured_anew_before_evaluation(trained):
     words, workdir = trained
     losses = []

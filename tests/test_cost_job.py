@@ -52,6 +52,7 @@ def test_first_step_cold_and_warm_profile_and_deterministic_kernels(data, tmp_pa
     assert "xla_gpu_deterministic_ops: true" in options  # XLA has read it
 
 
+@pytest.mark.slow
 def test_share_of_peak_stands_in_the_metrics_where_the_chip_is_known(data, tmp_path, monkeypatch):
     monkeypatch.setattr(run_train, "peak_flops", lambda devices: 1e9 * len(devices))
     words = jobs.arguments(data, tmp_path / "run", *SHORT, "--config.data.batch_size=8", steps=8)

@@ -46,6 +46,7 @@ def words(tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_training_evaluation_and_prediction_with_flow(words, tmp_path, capsys):
     pytest.importorskip("cv2", reason="optical flow needs the extra: pip install -e '.[flow]'")
     assert main(words()) == 0

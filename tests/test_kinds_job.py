@@ -96,6 +96,7 @@ def loss_without(workdir, video):
     return np.mean([-math.log(float(row[f"p({row['label']})"])) for row in rows])
 
 
+@pytest.mark.slow
 def test_charades_several_labels_a_video(tmp_path, write_video, capsys):
     rng = np.random.default_rng(0)
     (tmp_path / "Charades_v1_480").mkdir()
@@ -245,6 +246,7 @@ def test_a_table_of_few_and_many(tmp_path, write_video, capsys):
     assert {p["label"]: p["probability"] for p in found} == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_ava_one_person_at_a_time(tmp_path, write_video, capsys):
     rng = np.random.default_rng(4)
     (tmp_path / "videos").mkdir()

@@ -40,6 +40,7 @@ def told(workdir):
     return {(row["split"], row["step"]): row["loss"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_machine_without_the_files_has_the_same_run(
     data, store, nowhere, tmp_path, tmp_path_factory
 ):

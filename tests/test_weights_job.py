@@ -95,6 +95,7 @@ def test_a_public_folder_is_fine_tuned_and_evaluated(folder, data, tmp_path):
     assert json.loads((tmp_path / "e" / "eval" / "val.json").read_text())["n"] == 4
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_was_made_with_and_the_recipe_is_not_is_said(folder, data, tmp_path):
     hub = tmp_path / "as on the hub"
     shutil.copytree(folder, hub)
@@ -190,6 +191,7 @@ def test_a_checkpoint_that_is_not_there(data, tmp_path, capsys, monkeypatch):
     assert "no such" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_weights_that_have_diverged_end_the_run_with_a_word(data, tmp_path, capsys):
     more = ["--config.optim.learning_rate=1e12", "--config.optim.clip_norm=0.0"]
     more += ["--config.eval.every_steps=1", "--config.run.steps=4", "--config.optim.warmup_steps=1"]

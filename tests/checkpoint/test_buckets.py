@@ -16,7 +16,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["gs", pytest.param("s3", marks=pytest.mark.slow)])
 def bucket(request):
     library, bucket, handler = KINDS[request.param]
     if importlib.util.find_spec(library) is None:

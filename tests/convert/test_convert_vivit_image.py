@@ -60,6 +60,7 @@ def test_model_2_starts_with_the_image_models_features(image):
     np.testing.assert_allclose(of_frames, features(*image[:2], frames), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_model_3_starts_as_the_image_model(image):
     fields = {"attention": "factorised_self_attention", "pool": "mean", "temporal_init": "zeros"}
     model, variables, info = started(image[2], **fields)

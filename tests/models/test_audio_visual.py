@@ -198,6 +198,7 @@ def test_the_share_of_dropped_clips():
     assert 0.15 < blind.mean() < 0.45 and 0.15 < deaf.mean() < 0.45 and not (blind & deaf).any()
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_are_of_training_only():
     for fusion, fields in (
         ("mid", {"dropout": 0.3}),

@@ -92,6 +92,7 @@ def test_texts_are_compared_by_cosines(texts):
     np.testing.assert_allclose(again["logits"], got["logits"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_transformer_sees_the_order_of_frames():
     model = small(5)
     variables = start(model, {"video": VIDEO})

@@ -84,6 +84,7 @@ def test_16_bit_computation_is_close():
     np.testing.assert_allclose(half["features"], exact["features"], atol=0.1 * largest)
 
 
+@pytest.mark.slow
 def test_options():
     grid_models.check_options("hiera")
 

@@ -210,6 +210,7 @@ def test_models_without_a_class_token(positions, class_token):
     assert outputs(small(**fields), made(**fields))["features"].shape == (2, 16)
 
 
+@pytest.mark.slow
 def test_each_field_of_version_2_changes_the_result():
     fields = {"class_token": True, "residual_class_token": False}
     logits = outputs(small(**fields), made(**fields))["logits"]

@@ -231,6 +231,7 @@ def test_the_start_is_the_authors():
     assert not encoder["time_position_embedding"].any() and not params["head"]["bias"].any()
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_are_of_training_only():
     plain = run(small(), noisy())["logits"]
     for fields in ({"dropout": 0.3}, {"head_dropout": 0.3}, {"drop_path_rate": 0.5}):
@@ -246,6 +247,7 @@ def test_dropout_and_stochastic_depth_are_of_training_only():
         np.testing.assert_allclose(run(model, noisy())["logits"], plain, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_epsilon_reaches_the_norms():
     for attention in TYPES:
         model = small(attention_type=attention)

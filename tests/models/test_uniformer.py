@@ -81,6 +81,7 @@ def test_split_attention_starts_as_if_there_were_none_over_time():
     assert (temporal["out"]["kernel"] == 1).all() and not temporal["out"]["bias"].any()
 
 
+@pytest.mark.slow
 def test_split_attention_has_options_too():
     for fields in ({"dropout": 0.3}, {"drop_path_rate": 0.5}):
         fields = {**fields, "split": True, "train": True, "frozen_bn": True}

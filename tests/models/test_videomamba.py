@@ -194,6 +194,7 @@ def test_chunks_bound_what_an_accelerator_holds():
     assert "2x4x8x128xf32" in chunks and "stablehlo.while" not in every
 
 
+@pytest.mark.slow
 def test_the_start_is_the_authors_or_mambas():
     def started(**fields):
         model = small(width=128, **fields)
@@ -227,6 +228,7 @@ def test_published_sizes_start_as_the_authors():
         )
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_are_of_training_only():
     plain = run(small())["logits"]
     for fields in ({"dropout": 0.3}, {"head_dropout": 0.3}, {"drop_path_rate": 0.5}):

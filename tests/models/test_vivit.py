@@ -329,6 +329,7 @@ def test_the_fields_of_the_transformer_over_time():
     assert params["block_0"]["mlp"]["fc1"]["kernel"].shape == (48, 48)
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_are_of_training_only():
     for attention, fields in (
         ("spacetime", {"head_dropout": 0.3}),

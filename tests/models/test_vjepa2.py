@@ -142,6 +142,7 @@ def test_places_matter_along_every_axis():
         assert np.abs(run(small(), noisy(), swapped)["logits"] - logits).max() > 1e-2, axis
 
 
+@pytest.mark.slow
 def test_layers_in_one_loop_are_the_same_function():
     variables, expected = noisy(), run(small(), noisy())["logits"]
     for fields in ({"scan_layers": True}, {"scan_layers": True, "remat": True}, {"remat": True}):
@@ -172,6 +173,7 @@ def plain_gradient():
     return gradient(small(), noisy())
 
 
+@pytest.mark.slow
 def test_a_scanned_encoder_has_the_same_gradient():
     plain = plain_gradient()
     looped = gradient(small(scan_layers=True, remat=True), stack_layers(noisy()))
@@ -207,6 +209,7 @@ def test_rates_that_decay_leave_the_pooler_with_the_head():
     assert float(scales["encoder/patch_embed/kernel"]) == 0.125
 
 
+@pytest.mark.slow
 def test_the_start_is_the_references():
     model = small(width=96, num_heads=4)
     init = jax.jit(functools.partial(model.init, train=False), compiler_options=QUICKLY)
@@ -219,6 +222,7 @@ def test_the_start_is_the_references():
     assert not any(np.any(x) for p, x in flatten(params).items() if p.endswith("/bias"))
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_are_of_training_only():
     plain = run(small(), noisy())["logits"]
     for fields in ({"head_dropout": 0.3}, {"drop_path_rate": 0.5}):

@@ -194,6 +194,7 @@ def gradients(model, variables):
     return run(jax.value_and_grad(loss), variables)
 
 
+@pytest.mark.slow
 def test_a_loop_over_layers_and_computing_again_change_nothing(variables):
     expected, slopes = gradients(small(), variables)
     stacked = stack_layers(variables)

@@ -21,6 +21,8 @@ ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "feature_h
 UNREACHED = {"videomamba": {"['encoder']['block_2']['mixer']['forward']['A_log']"}}
 # Compiled for longer than all others; their blocks have tests of their own.
 LONG = {"mvit", "avslowfast", "x3d", "uniformer", "xclip", "two_stream_i3d", "csn", "slowfast"}
+LONG_STEPS = LONG | {"i3d", "hiera", "s3d", "r2plus1d", "audio_visual", "timesformer", "i3d_resnet"}
+LONG_STEPS |= {"mc3", "r3d", "vjepa2", "videomamba", "two_stream", "resnet", "video_swin", "slow"}
 
 
 def cases():
@@ -33,9 +35,9 @@ def cases():
             yield pytest.param(name, variant, marks=[] if often else pytest.mark.slow)
 
 
-def long_ones_slow(names):
-    """Parameters for `names`, those of LONG left to slow runs."""
-    return [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in names]
+def long_ones_slow(names, long):
+    """Parameters for `names`, those of `long` left to slow runs."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in long)) for n in names]
 
 
 def zeros(inputs):
@@ -88,7 +90,7 @@ def test_every_variant_is_built_from_its_own_input(name, variant):
         assert outputs["features"].ndim == 2 and outputs["features"].dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", long_ones_slow(CLASSIFIERS))
+@pytest.mark.parametrize("name", long_ones_slow(CLASSIFIERS, LONG_STEPS))
 def test_a_step_reaches_every_parameter(name):
     model, variables, inputs, _ = ready(name)
     stats = {k: v for k, v in variables.items() if k != "params"}
@@ -122,14 +124,14 @@ def test_a_step_reaches_every_parameter(name):
         assert hasattr(model, "bn_momentum") and hasattr(model, "frozen_bn")
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", long_ones_slow(CLASSIFIERS, LONG))
 def test_a_clips_logits_do_not_depend_on_its_neighbour(name):
     _, _, inputs, forward = ready(name)
     other = {key: np.stack([x[0], x[1][::-1]]) for key, x in inputs.items()}
     np.testing.assert_allclose(forward(inputs)["logits"][0], forward(other)["logits"][0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", long_ones_slow(CLASSIFIERS, LONG))
 def test_the_order_of_frames_matters_to_those_that_see_it(name):
     _, _, inputs, forward = ready(name)
     backwards = {key: x[:, ::-1].copy() for key, x in inputs.items()}

@@ -31,8 +31,9 @@ DIVIDED_BY_TENSOR = {
     r"mlp/fc2/kernel$": -2,
 }
 # One of each kind of block; batch normalisation must see the whole batch.
-STEPPED = ["videomae", "timesformer", "xclip", "r2plus1d", "cnn_mamba"]
-STEPPED += [pytest.param(name, marks=pytest.mark.slow) for name in ("mvit", "video_swin")]
+STEPPED = ["videomae", "xclip"]
+LONG = ("timesformer", "r2plus1d", "cnn_mamba", "mvit", "video_swin")
+STEPPED += [pytest.param(name, marks=pytest.mark.slow) for name in LONG]
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,9 @@ def test_large_scores_do_not_overflow(looped):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("bias", [None, (4, 3, 9, 11), (1, 3, 9, 11), (4, 1, 9, 11), (1, 1, 1, 11)])
-@pytest.mark.parametrize("clips", [None, 1, 2, 4])
+@pytest.mark.parametrize(
+    "clips", [None, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))]
+)
 def test_bias_and_causal_order_are_those_of_jax_nn(monkeypatch, clips, bias, causal):
     """clips: None: the short form; else how many a turn of the loop takes."""
     if clips:

@@ -85,7 +85,9 @@ def as_if_large(monkeypatch, size):
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_FRAMES", 2)
 
 
-@pytest.mark.parametrize("seed", range(32))
+@pytest.mark.parametrize(
+    "seed", [*range(12), *(pytest.param(n, marks=pytest.mark.slow) for n in range(12, 32))]
+)
 def test_any_geometry_is_exact(seed, monkeypatch):
     if seed % 2:  # as if the arrays were large: in pieces
         as_if_large(monkeypatch, 2000)

@@ -17,6 +17,7 @@ def start(encoder, x=X):
     return jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), x)["params"]
 
 
+@pytest.mark.slow
 def test_parameters_and_their_start():
     params = start(GridEncoder(BLOCK, 2, class_token=True), np.zeros((1, 20, 20, 8)))
     tables = {"class_token", "class_position_embedding", "position_embedding"}

@@ -154,6 +154,7 @@ def loss_and_gradients(module, params):
     return out, grads
 
 
+@pytest.mark.slow
 def test_both_layouts_with_and_without_remat_are_the_same_function():
     params = parameters(stack())
     out, grads = loss_and_gradients(stack(), params)

@@ -8,6 +8,7 @@ from jaxvid.ops import mix
 
 N, T, H, W = 8, 2, 12, 20
 KINDS = [mix.mixup, mix.cutmix, mix.mixup_or_cutmix]
+EITHER_IS_ENOUGH = [*(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[:2]), KINDS[2]]
 
 
 def clips(n=N):
@@ -95,7 +96,7 @@ def test_an_alpha_of_0_leaves_the_other_kind(alphas, boxes):
     assert whole.all() == boxes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EITHER_IS_ENOUGH)
 def test_nothing_of_a_skipped_row_reaches_another(kind):
     video, targets = clips()
     weights = jnp.array([1, 0, 1, 1, 0, 1, 1, 0], bool)  # partners: 0-7 1-6 2-5 3-4
@@ -113,7 +114,7 @@ def test_nothing_of_a_skipped_row_reaches_another(kind):
     np.testing.assert_array_equal(got, float_weights[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EITHER_IS_ENOUGH)
 def test_video_and_flow_are_mixed_alike(kind):
     video, targets = clips()
     # Of the same values as the video, so that shares, partners and boxes show in both.

@@ -79,10 +79,12 @@ def moved(program: str) -> dict[str, int]:
     return largest
 
 
+@pytest.mark.slow
 def test_no_clip_leaves_its_device_without_mixing(programs):
     assert all(size < CLIP for size in moved(programs["alone"]).values()), moved(programs["alone"])
 
 
+@pytest.mark.slow
 def test_mixing_only_exchanges_partners(programs):
     sizes = moved(programs["mixed"])
     assert sizes.pop("collective-permute") == 4 * CLIP  # a device's own 4 clips against another's 4

@@ -38,6 +38,7 @@ def test_memory_falls_with_fsdp_as_the_shards_say():
     assert four < 0.27 * whole and eight < 0.15 * whole
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_take_less_memory_than_the_whole():
     """Where activations are what fills it. Of weights divided over fsdp XLA's CPU backend keeps the
     gathered ones from the first part to the last, so that large ones of few clips take more; that of
