@@ -13,6 +13,7 @@ XLA reads its flags when its first device is made, so jaxvid is best imported be
 computed. A jaxlib that does not know a flag would end the process; hence the versions.
 """
 
+import os
 import re
 from collections.abc import MutableMapping
 from importlib import metadata
@@ -22,7 +23,7 @@ from jaxvid.core.errors import ConfigError
 NAME = "--xla_cpu_experimental_ynn_fusion_type"
 VERSIONS = ("0.10.1", "0.10.2")
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
-THREADS = 4  # of a device
+THREADS = 4  # of a device, at least
 _DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
 
 
@@ -38,7 +39,7 @@ def set_flags(environ: MutableMapping[str, str]) -> None:
     if devices > 1 and version.startswith(("0.11.", "0.12.")):
         _add(environ, SCHEDULER, "false")
     elif devices > 1:
-        environ.setdefault("NPROC", str(THREADS * devices))
+        environ.setdefault("NPROC", str(max(THREADS * devices, os.cpu_count() or 1)))
 
 
 def _add(environ: MutableMapping[str, str], name: str, value: str) -> None:

@@ -60,9 +60,14 @@ def test_collectives_of_several_cpu_devices_start_one_at_a_time(
 @pytest.mark.parametrize(("given", "threads"), SEVERAL, ids=str)
 def test_or_have_threads_to_wait_in(monkeypatch, version, given, threads):
     monkeypatch.setattr(metadata, "version", lambda name: version)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     environ = dict(given)
     xla_flags.set_flags(environ)
     assert environ.get("NPROC") == threads
+    monkeypatch.setattr(os, "cpu_count", lambda: 96)  # no fewer than without it
+    environ = dict(given)
+    xla_flags.set_flags(environ)
+    assert environ.get("NPROC") == (threads and "96")
     environ = {**given, "NPROC": "3"}
     xla_flags.set_flags(environ)
     assert environ["NPROC"] == "3" and xla_flags.SCHEDULER not in environ.get("XLA_FLAGS", "")
