@@ -20,8 +20,8 @@ from importlib import metadata
 
 from jaxvid.core.errors import ConfigError
 
-NAME = "--xla_cpu_experimental_ynn_fusion_type"
-VERSIONS = ("0.10.1", "0.10.2")
+CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type"
+ON_ONE_THREAD = ("0.10.1", "0.10.2")
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 THREADS = 4  # of a device, at least
 _DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
@@ -33,8 +33,8 @@ def set_flags(environ: MutableMapping[str, str]) -> None:
         version = metadata.version("jaxlib")
     except metadata.PackageNotFoundError:  # what is missing is said when jax is imported
         return
-    if version in VERSIONS:
-        _add(environ, NAME, "-individual_convolution")
+    if version in ON_ONE_THREAD:
+        _add(environ, CONVOLUTIONS, "-individual_convolution")
     devices = _forced_devices(environ)
     if devices > 1 and version.startswith(("0.11.", "0.12.")):
         _add(environ, SCHEDULER, "false")

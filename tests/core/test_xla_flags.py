@@ -11,23 +11,23 @@ from jaxvid.core import xla_flags
 from jaxvid.core.errors import ConfigError
 
 
-@pytest.mark.parametrize("version", xla_flags.VERSIONS)
+@pytest.mark.parametrize("version", xla_flags.ON_ONE_THREAD)
 @pytest.mark.parametrize("given", ["", "--xla_cpu_multi_thread_eigen=true"])
 def test_the_flag_joins_what_is_there(monkeypatch, version, given):
     monkeypatch.setattr(metadata, "version", lambda name: version)
     environ = {"XLA_FLAGS": given} if given else {}
     xla_flags.set_flags(environ)
-    flag = f"{xla_flags.NAME}=-individual_convolution"
+    flag = f"{xla_flags.CONVOLUTIONS}=-individual_convolution"
     assert environ["XLA_FLAGS"].split() == [*given.split(), flag]
     xla_flags.set_flags(environ)
-    assert environ["XLA_FLAGS"].count(xla_flags.NAME) == 1
+    assert environ["XLA_FLAGS"].count(xla_flags.CONVOLUTIONS) == 1
 
 
 def test_the_users_own_value_stays(monkeypatch):
-    monkeypatch.setattr(metadata, "version", lambda name: xla_flags.VERSIONS[0])
-    environ = {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
+    monkeypatch.setattr(metadata, "version", lambda name: xla_flags.ON_ONE_THREAD[0])
+    environ = {"XLA_FLAGS": f"{xla_flags.CONVOLUTIONS}=individual_dot"}
     xla_flags.set_flags(environ)
-    assert environ == {"XLA_FLAGS": f"{xla_flags.NAME}=individual_dot"}
+    assert environ == {"XLA_FLAGS": f"{xla_flags.CONVOLUTIONS}=individual_dot"}
 
 
 FORCED = "--xla_force_host_platform_device_count="
@@ -87,7 +87,7 @@ def test_other_versions_and_no_jaxlib_change_nothing(monkeypatch):
 
 
 @pytest.mark.skipif(
-    metadata.version("jaxlib") not in xla_flags.VERSIONS, reason="this jaxlib gets no flag"
+    metadata.version("jaxlib") not in xla_flags.ON_ONE_THREAD, reason="this jaxlib gets no flag"
 )
 def test_jax_starts_with_it_and_runs_convolutions_by_eigen():
     program = """
