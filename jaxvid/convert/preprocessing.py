@@ -1,4 +1,4 @@
-"""What a checkpoint expects of its pixels and frames, in one form, and Hugging Face's form of it.
+"""What a checkpoint expects of its pixels and frames, in one form, and Hugging Face's and timm's forms of it.
 
 size          int     pixels of the square that enters the model
 short_side    int     the frame's short side is resized to this before the centre crop
@@ -71,6 +71,12 @@ def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
         "image_std": [float(s) for s in preprocessing["std"]],
         **({"offset": False} if processor == hf_processor.OF_VIVIT else {}),
     }
+
+
+def from_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean and std that the config.json of one of timm's folders tells, {} of others."""
+    told = config.get("pretrained_cfg", config)  # flat in its early folders
+    return {name: _triple(told[name]) for name in ("mean", "std") if name in told}
 
 
 def _geometry(config: Mapping[str, Any], where: str) -> dict[str, int | None]:

@@ -13,6 +13,7 @@ from jaxvid.convert import (
     flax_file,
     hf_folder,
     hub,
+    preprocessing,
     safetensors_file,
     source,
     weights_file,
@@ -78,7 +79,7 @@ def from_path(
         return _from_file(path, arch, config)
     weights = weights_file.find_in_folder(path)
     if weights is not None and not hf_folder.is_hf_folder(path):
-        return _from_file(weights, arch, config)
+        return _from_file(weights, arch, config, _told_by_timm(path))
     return _from_hf(path, arch)
 
 
@@ -126,7 +127,14 @@ def _from_hf(path: Path, arch: str | None) -> Checkpoint:
     return _checkpoint(found, folder.state, folder.config, str(path), folder.preprocessing, {})
 
 
-def _from_file(path: Path, arch: str | None, config: Mapping | None) -> Checkpoint:
+def _told_by_timm(path: Path) -> dict[str, Any]:
+    config = path / hf_folder.CONFIG
+    return preprocessing.from_timm(hf_folder.read_json(config)) if config.is_file() else {}
+
+
+def _from_file(
+    path: Path, arch: str | None, config: Mapping | None, told: Mapping | None = None
+) -> Checkpoint:
     state, beside = weights_file.read(path)
     if "jaxvid" in beside:
         return _from_description(json.loads(beside["jaxvid"]), state, path)
@@ -141,7 +149,7 @@ def _from_file(path: Path, arch: str | None, config: Mapping | None) -> Checkpoi
         arguments = vars(arguments)
     if isinstance(arguments, Mapping):
         beside = {**beside, **arguments}
-    return from_state(state, arch, config, where=str(path), beside=beside)
+    return from_state(state, arch, config, where=str(path), told=told, beside=beside)
 
 
 def _checkpoint(

@@ -79,10 +79,16 @@ def test_a_config_of_something_else(tmp_path):
 
 def test_a_folder_that_only_holds_a_file_is_read_as_that_file(tmp_path):
     safetensors_file.write(tmp_path / "model.safetensors", WEIGHTS)
-    (tmp_path / "config.json").write_text('{"architecture": "vit_small_patch8_32"}')  # timm's form
+    told = {"architecture": "vit", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    (tmp_path / "config.json").write_text(json.dumps(told))  # timm's form
     of = {"arch": "videomaev2/finetune", "config": FACTS["config"]}
     model, variables, info = jaxvid.from_pretrained(tmp_path, **of)
     assert info["source"]["path"] == str(tmp_path / "model.safetensors")
+    found = info["preprocessing"]
+    assert found["mean"] == (0.5,) * 3 and found["std"] == (0.25,) * 3
+    assert "mean" not in info["assumed"]
     check(model, variables)
+    (tmp_path / "config.json").unlink()
+    assert jaxvid.from_pretrained(tmp_path, **of)[2]["assumed"][0] == "mean"
     with pytest.raises(ConfigError, match="a file of weights does not say what it is of"):
         jaxvid.from_pretrained(tmp_path)
