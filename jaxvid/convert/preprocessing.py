@@ -1,4 +1,4 @@
-"""What a checkpoint expects of its pixels and frames, in one form, and Hugging Face's and timm's forms of it.
+"""What a checkpoint expects of its pixels and frames, in one form; how Hugging Face and timm say it.
 
 size          int     pixels of the square that enters the model
 short_side    int     the frame's short side is resized to this before the centre crop
@@ -75,7 +75,7 @@ def to_hf(preprocessing: Mapping[str, Any], processor: str) -> dict[str, Any]:
 
 def from_timm(config: Mapping[str, Any]) -> dict[str, Any]:
     """The mean and std that the config.json of one of timm's folders tells, {} of others."""
-    told = config.get("pretrained_cfg", config)  # flat in its early folders
+    told = config.get("pretrained_cfg") or config  # flat in its early folders
     return {name: _triple(told[name]) for name in ("mean", "std") if name in told}
 
 

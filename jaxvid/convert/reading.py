@@ -67,20 +67,25 @@ def from_path(
     """A Hugging Face folder or id, an export of jaxvid (folder or .safetensors), a file of weights,
     or a folder that Flax or Orbax left.
 
-    arch: needed for a file that says nothing of itself, or a folder with such a file in it; for other
-    folders it may name the model to start, or a source whose keys the folder has. config: of the reference, for a file whose weights
-    do not tell it. Raises FileNotFoundError, ConfigError when the
-    arch is needed and absent, ConversionError when the checkpoint cannot be used.
+    arch: needed for a file that says nothing of itself, or a folder (of timm) that only holds such
+    a file; for other folders it may name the model to start, or a source whose keys the folder has.
+    config: of the reference, for a file whose weights do not tell it. Raises FileNotFoundError,
+    ConfigError when the arch is needed and absent, ConversionError when the checkpoint cannot be used.
     """
     path = hub.resolve(path)
     if export_folder.is_export(path):
         return _from_export(path)
-    if not path.is_dir() or (flax_file.is_folder(path) and not hf_folder.is_hf_folder(path)):
+    if path.is_dir() and hf_folder.is_hf_folder(path):
+        return _from_hf(path, arch)
+    if not path.is_dir() or flax_file.is_folder(path):
         return _from_file(path, arch, config)
     weights = weights_file.find_in_folder(path)
-    if weights is not None and not hf_folder.is_hf_folder(path):
-        return _from_file(weights, arch, config, _told_by_timm(path))
-    return _from_hf(path, arch)
+    if weights is None:
+        raise ConversionError(
+            f"{path}: neither a Hugging Face folder (config.json with model_type and weights), nor of Flax or "
+            f"Orbax, nor an export of jaxvid ({export_folder.DESCRIPTION})"
+        )
+    return _from_file(weights, arch, config, _told_by_timm(path))
 
 
 def _from_export(path: Path) -> Checkpoint:
@@ -114,11 +119,6 @@ def _from_description(description: Mapping, state: Mapping, path: Path) -> Check
 
 
 def _from_hf(path: Path, arch: str | None) -> Checkpoint:
-    if not hf_folder.is_hf_folder(path):
-        raise ConversionError(
-            f"{path}: neither a Hugging Face folder (config.json with model_type and weights), nor of Flax or "
-            f"Orbax, nor an export of jaxvid ({export_folder.DESCRIPTION})"
-        )
     folder = hf_folder.read(path)
     if arch is not None and "/" in arch:
         found = source.find(arch)

@@ -343,7 +343,6 @@ _ORIGINAL_SOURCE = Source(
     preprocessing=kinetics_preprocessing,
 )
 
-
 # --- VideoMAE V2 on the hub -------------------------------------------------------------------------
 
 

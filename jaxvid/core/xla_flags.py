@@ -1,8 +1,7 @@
 """Settings of XLA: two for CPUs, made when jaxvid is imported, and one on request.
 
 jaxlib 0.10.1 and 0.10.2 hand 2D convolutions to YNNPACK, on one thread only; without that XLA runs
-Eigen's, on all of them: half the time on two cores. From 0.11 on YNNPACK's run on all threads
-too.
+Eigen's, on all of them: half the time on two cores. From 0.11 on YNNPACK's run on all threads too.
 
 Where one process has several CPU devices (a count forced by XLA_FLAGS or JAX_NUM_CPU_DEVICES), a device
 may wait for the others in two collectives at once, and takes a thread for each; with one thread a device
@@ -50,7 +49,8 @@ def _add(environ: MutableMapping[str, str], name: str, value: str) -> None:
 
 def _forced_devices(environ: MutableMapping[str, str]) -> int:
     counts = _DEVICES.findall(environ.get("XLA_FLAGS", ""))
-    return max(map(int, [*counts, environ.get("JAX_NUM_CPU_DEVICES") or 1]))
+    asked = environ.get("JAX_NUM_CPU_DEVICES", "")
+    return max(map(int, [*counts, asked if asked.isdecimal() else 1]))
 
 
 # GPUs: no choice of kernels by measurement, no sums by atomics, no attention of another order; what has

@@ -68,6 +68,13 @@ def test_a_classifier_keeps_its_head(tmp_path):
     assert json.loads((tmp_path / "saved/config.json").read_text())["model_type"] == "videomae"
 
 
+def test_the_epsilon_is_the_configs(tmp_path):
+    path = folder(tmp_path, head=True, model_config={**SAID, "layer_norm_eps": 0.25})
+    model, _, info = jaxvid.from_pretrained(path)
+    assert info["arguments"]["norm_eps"] == info["arguments"]["fc_norm_eps"] == 0.25
+    assert model.norm_eps == 0.25
+
+
 def test_a_config_of_something_else(tmp_path):
     path = folder(tmp_path, head=True, model_config=None)
     with pytest.raises(ConversionError, match="model_config of None, expected an object with"):

@@ -31,12 +31,11 @@ def test_the_users_own_value_stays(monkeypatch):
 
 
 FORCED = "--xla_force_host_platform_device_count="
-
-
 SEVERAL = [
     ({"XLA_FLAGS": f"{FORCED}4"}, "16"),
     ({"JAX_NUM_CPU_DEVICES": "2"}, "8"),
-    ({"XLA_FLAGS": f"{FORCED}1", "JAX_NUM_CPU_DEVICES": ""}, None),
+    ({"XLA_FLAGS": f"{FORCED}1", "JAX_NUM_CPU_DEVICES": "-1"}, None),
+    ({"JAX_NUM_CPU_DEVICES": ""}, None),
     ({}, None),
 ]
 
