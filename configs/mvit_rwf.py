@@ -3,8 +3,9 @@
     python -m jaxvid.main --config configs/mvit_rwf.py --config.data.root=DIR --workdir W
 
 Kinetics weights: --config.init.checkpoint=mvit_v2_s.pth --config.init.arch=torchvision/mvit_v2_s (or
-torchvision/mvit_v1_b, pytorchvideo/mvit_base_16x4 with the size v1-B); tables of positions are resized to
-the clips asked for. From scratch 1,600 clips are few.
+torchvision/mvit_v1_b, pytorchvideo/mvit_base_16x4 with the size v1-B, and any size's .pyth of
+PySlowFast with pyslowfast/mvit); tables of positions are resized to the clips asked for. From scratch
+1,600 clips are few.
 
 The argument after the colon is the size: v2-S (default), v1-B, v2-T, v2-B for accelerators; `test`
 is for seconds. Regularised as in the papers' training on Kinetics, with fewer epochs and a smaller

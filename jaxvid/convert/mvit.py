@@ -1,9 +1,10 @@
-"""MViT: torchvision's mvit_v1_b and mvit_v2_s, PyTorchVideo's mvit_base_16x4 and mvit_base_32x3.
+"""MViT: torchvision's mvit_v1_b and mvit_v2_s, PyTorchVideo's mvit_base_16x4 and mvit_base_32x3,
+PySlowFast's of both versions.
 
-The config is what torchvision's MViT, or PyTorchVideo's create_multiscale_vision_transformers, takes;
-what is not said is what the function of that name passes, or the default behind it. Without a config
-weights must be of a published model's width, depth and stages: they do not tell the strides, which are
-(1, 8, 8) for keys and (1, 2, 2) for queries in all of those.
+The config is what torchvision's MViT, or PyTorchVideo's create_multiscale_vision_transformers, takes,
+or PySlowFast's YAML; what is not said is what the function of that name passes, or the default behind
+it. Without a config weights must be of a published model's width, depth and stages: they do not tell
+the strides, which are (1, 8, 8) for keys and (1, 2, 2) for queries in all of those.
 
 For PyTorchVideo some weights are written under two names, as its repository has them;
 PyTorchVideo 0.1.5 of PyPI knows only the first and loads them with strict=False. That version
@@ -15,7 +16,7 @@ over space (squares on both sides: a table does not tell its height from its wid
 repository resizes them, and linearly along relative distances, as torchvision does at every call.
 """
 
-from jaxvid.convert import mvit_pytorchvideo, mvit_torchvision
+from jaxvid.convert import mvit_pyslowfast, mvit_pytorchvideo, mvit_torchvision
 
 HEAD = ("head/{leaf:.+}",)
 SOURCES = {
@@ -23,4 +24,5 @@ SOURCES = {
     "torchvision/mvit_v2_s": mvit_torchvision.source(mvit_torchvision.V2),
     "pytorchvideo/mvit_base_16x4": mvit_pytorchvideo.source(16),
     "pytorchvideo/mvit_base_32x3": mvit_pytorchvideo.source(32),
+    "pyslowfast/mvit": mvit_pyslowfast.SOURCE,
 }

@@ -1,9 +1,11 @@
-"""What MViT's tables of torchvision and PyTorchVideo have in common."""
+"""What MViT's tables of torchvision, PyTorchVideo and PySlowFast have in common."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxvid.convert.rules import Entry, conv, norm
+from jaxvid.convert.layout import Layout
+from jaxvid.convert.positions import Line, Map
+from jaxvid.convert.rules import Entry, Rule, conv, leaf, norm
 from jaxvid.convert.source import Clip
 from jaxvid.convert.videomae import square
 from jaxvid.core.errors import ConversionError
@@ -16,7 +18,9 @@ _PLAN = ("width", "num_heads", "depth", "stage_starts", "stage_stride", "key_str
 PUBLISHED = (
     {"width": 96, "depth": 16, "stage_starts": (1, 3, 14)},
     {"width": 96, "depth": 24, "stage_starts": (2, 5, 21)},
+    {"width": 144, "depth": 48, "stage_starts": (2, 8, 44)},
 )
+_AXES = {"t": "time", "h": "height", "w": "width"}
 NORMS = norm(f"{BLOCK}.{{n:norm1|norm2}}", f"{PATH}/{{n}}")
 
 
@@ -24,6 +28,33 @@ def pool(key: str, norm_key: str, part: str) -> tuple[Entry, ...]:
     """A pooling convolution and the norm after it."""
     pool = f"{PATH}/attention/{PARTS[part]}_pool"
     return (*conv(key, pool), *norm(norm_key, f"{pool}/norm"))
+
+
+def tables_of_places(before: str) -> tuple[Entry, ...]:
+    """The class token and version 1's tables. before: what their keys begin with."""
+    return (
+        leaf(f"{before}cls_token", "class_token", "1 1 d -> d"),
+        Rule((f"{before}pos_embed_spatial",), ("spatial_position_embedding",), Map(batched=True)),
+        Rule(
+            (f"{before}pos_embed_temporal",),
+            ("temporal_position_embedding",),
+            Line(Layout("1 l d -> l d")),
+        ),
+        leaf(f"{before}pos_embed_class", "class_position_embedding", "1 1 d -> d"),
+        leaf(f"{before}pos_embed", "position_embedding", "1 l d -> l d"),
+    )
+
+
+def relative_tables(attention: str) -> tuple[Entry, ...]:
+    """Version 2's. attention: the attention's key."""
+    return tuple(
+        Rule(
+            (f"{attention}.rel_pos_{a}",),
+            (f"{PATH}/attention/relative_{axis}_position_embedding",),
+            Line(),
+        )
+        for a, axis in _AXES.items()
+    )
 
 
 def shape(widths: Sequence[int], starts: Sequence[int]) -> dict[str, Any]:

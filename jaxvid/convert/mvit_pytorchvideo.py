@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.layout import Layout
 from jaxvid.convert.mvit_common import (
     BLOCK,
     NORMS,
@@ -17,18 +16,18 @@ from jaxvid.convert.mvit_common import (
     pool,
     published_preprocessing,
     shape,
+    tables_of_places,
 )
 from jaxvid.convert.one_form import plain, refuse_others
-from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.published import refuse_unpublished
-from jaxvid.convert.rules import Alias, Entry, Rule, conv, heads_in, heads_out, leaf, linear, norm
+from jaxvid.convert.rules import Alias, Entry, conv, heads_in, heads_out, linear, norm
 from jaxvid.convert.source import Clip, Source
 from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConversionError
 
 
 def _entries() -> tuple[Entry, ...]:
-    attention, place = f"{BLOCK}.attn", "cls_positional_encoding"
+    attention = f"{BLOCK}.attn"
     parts = []
     for p, name in PARTS.items():
         parts += heads_in(f"{attention}.{p}", f"{PATH}/attention/{name}")
@@ -38,15 +37,7 @@ def _entries() -> tuple[Entry, ...]:
             parts += [Alias(*(f"{key}.{leaf}" for key in pair)) for leaf in ("weight", "bias")]
     return (
         *conv("patch_embed.patch_model", "patch_embed"),
-        leaf(f"{place}.cls_token", "class_token", "1 1 d -> d"),
-        Rule((f"{place}.pos_embed_spatial",), ("spatial_position_embedding",), Map(batched=True)),
-        Rule(
-            (f"{place}.pos_embed_temporal",),
-            ("temporal_position_embedding",),
-            Line(Layout("1 l d -> l d")),
-        ),
-        leaf(f"{place}.pos_embed_class", "class_position_embedding", "1 1 d -> d"),
-        leaf(f"{place}.pos_embed", "position_embedding", "1 l d -> l d"),
+        *tables_of_places("cls_positional_encoding."),
         *NORMS,
         *parts,
         *heads_out(f"{attention}.proj", f"{PATH}/attention/out"),

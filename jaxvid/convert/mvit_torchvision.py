@@ -15,6 +15,7 @@ from jaxvid.convert.mvit_common import (
     plans,
     pool,
     published_preprocessing,
+    relative_tables,
     shape,
 )
 from jaxvid.convert.one_form import plain, refuse_others
@@ -27,7 +28,6 @@ from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import ONE
 
 PATCH = {"patch_embed_kernel": (3, 7, 7), "patch_embed_stride": (2, 4, 4)}
-_AXES = {"t": "time", "h": "height", "w": "width"}
 
 
 def _entries() -> tuple[Entry, ...]:
@@ -45,14 +45,7 @@ def _entries() -> tuple[Entry, ...]:
         *fused_heads(f"{attention}.qkv", f"{PATH}/attention"),
         *heads_out(f"{attention}.project.0", f"{PATH}/attention/out"),
         *(entry for pool in pools for entry in pool),
-        *(
-            Rule(
-                (f"{attention}.rel_pos_{a}",),
-                (f"{PATH}/attention/relative_{axis}_{position}",),
-                Line(),
-            )
-            for a, axis in _AXES.items()
-        ),
+        *relative_tables(attention),
         *linear(f"{BLOCK}.mlp.0", f"{PATH}/mlp/fc1"),
         *linear(f"{BLOCK}.mlp.3", f"{PATH}/mlp/fc2"),
         *linear(f"{BLOCK}.project", f"{PATH}/projection"),
