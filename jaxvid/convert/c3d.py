@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert.mmaction import part, refuse_other_forms
 from jaxvid.convert.rules import batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -26,26 +27,12 @@ _ENTRIES = (
     *linear("backbone.fc{n:[67]}", "fc_{n}"),
     *linear("cls_head.fc_cls", "head"),
 )
-# What the model has in one form only: in which part of the config, and what may stand there.
-_FIXED = {
+_FORMS = {
     "conv_cfg": ("backbone", (None, {"type": "Conv3d"})),
     "act_cfg": ("backbone", (None, {"type": "ReLU"})),
     "in_channels": ("cls_head", (FC_WIDTH,)),
     "spatial_type": ("cls_head", (None,)),
 }
-
-
-def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return config.get(name, config)
-
-
-def _check_forms(config: Mapping[str, Any]) -> None:
-    for field, (part, forms) in _FIXED.items():
-        value = _part(config, part).get(field, forms[0])
-        if (dict(value) if isinstance(value, Mapping) else value) not in forms:
-            raise ConversionError(
-                f"{field} {value!r}: the model has only {' or '.join(map(repr, forms))}"
-            )
 
 
 def _batch_norm(norm_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -64,8 +51,8 @@ def _batch_norm(norm_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    _check_forms(config)
-    backbone, head = _part(config, "backbone"), _part(config, "cls_head")
+    refuse_other_forms(config, _FORMS)
+    backbone, head = part(config, "backbone"), part(config, "cls_head")
     return {
         "num_classes": head.get("num_classes", 101),
         "channels": 3,
@@ -81,7 +68,7 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clip(config: Mapping[str, Any]) -> Clip:
     """16 frames of a size that ends as out_dim values: 8192 is 1×4×4 places, 112 pixels."""
-    values = _part(config, "backbone").get("out_dim", 8192)
+    values = part(config, "backbone").get("out_dim", 8192)
     side = math.isqrt(values // WIDTHS[-1])
     if side < 1 or side * side * WIDTHS[-1] != values:
         raise ConversionError(

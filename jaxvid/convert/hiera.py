@@ -18,8 +18,9 @@ from jaxvid.convert.mvit_common import patch_fields
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Rule, conv, fused_heads, heads_out, linear, norm
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import Clip, Source
-from jaxvid.convert.videomae import count, layer_norm_eps, square
+from jaxvid.convert.videomae import layer_norm_eps
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)

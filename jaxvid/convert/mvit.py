@@ -1,8 +1,8 @@
 """MViT: torchvision's mvit_v1_b and mvit_v2_s, PyTorchVideo's mvit_base_16x4 and mvit_base_32x3,
-PySlowFast's of both versions.
+PySlowFast's of both versions, MMAction2's.
 
 The config is what torchvision's MViT, or PyTorchVideo's create_multiscale_vision_transformers, takes,
-or PySlowFast's YAML; what is not said is what the function of that name passes, or the default behind
+or PySlowFast's YAML, or MMAction2's model dict; what is not said is what the function of that name passes, or the default behind
 it. Without a config weights must be of a published model's width, depth and stages: they do not tell
 the strides, which are (1, 8, 8) for keys and (1, 2, 2) for queries in all of those.
 
@@ -16,7 +16,7 @@ over space (squares on both sides: a table does not tell its height from its wid
 repository resizes them, and linearly along relative distances, as torchvision does at every call.
 """
 
-from jaxvid.convert import mvit_pyslowfast, mvit_pytorchvideo, mvit_torchvision
+from jaxvid.convert import mvit_mmaction, mvit_pyslowfast, mvit_pytorchvideo, mvit_torchvision
 
 HEAD = ("head/{leaf:.+}",)
 SOURCES = {
@@ -25,4 +25,5 @@ SOURCES = {
     "pytorchvideo/mvit_base_16x4": mvit_pytorchvideo.source(16),
     "pytorchvideo/mvit_base_32x3": mvit_pytorchvideo.source(32),
     "pyslowfast/mvit": mvit_pyslowfast.SOURCE,
+    "mmaction/mvit": mvit_mmaction.SOURCE,
 }

@@ -6,8 +6,8 @@ from typing import Any
 from jaxvid.convert.layout import Layout
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.rules import Entry, Rule, conv, leaf, norm
+from jaxvid.convert.sizes import square
 from jaxvid.convert.source import Clip
-from jaxvid.convert.videomae import square
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import BlockPlan, block_plans
 

@@ -28,8 +28,8 @@ from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Entry, conv, fused_heads, heads_in, heads_out, linear, norm
 from jaxvid.convert.shaped_source import ShapedSource
+from jaxvid.convert.sizes import count
 from jaxvid.convert.source import Clip
-from jaxvid.convert.videomae import count
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import ONE
 

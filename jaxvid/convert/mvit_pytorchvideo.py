@@ -21,8 +21,8 @@ from jaxvid.convert.mvit_common import (
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Alias, Entry, conv, heads_in, heads_out, linear, norm
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import Clip, Source
-from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConversionError
 
 

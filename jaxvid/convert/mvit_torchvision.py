@@ -22,8 +22,8 @@ from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.positions import Line, Map
 from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.rules import Entry, Rule, conv, fused_heads, heads_out, leaf, linear, norm
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import Clip, Source
-from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import ONE
 

@@ -1,4 +1,5 @@
-"""ResNet on frames: torchvision's image classifiers, and how they start models with a backbone.
+"""ResNet on frames: torchvision's image classifiers, MMAction2's TSN, and how they start models with a
+backbone.
 
 Other tables use `transfer`:
 
@@ -8,6 +9,7 @@ Other tables use `transfer`:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxvid.convert import resnet_mmaction
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import Entry, batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source, Transfer
@@ -99,4 +101,7 @@ def _source(depth: int) -> Source:
     )
 
 
-SOURCES = {f"torchvision/resnet{depth}": _source(depth) for depth in DEPTHS}
+SOURCES = {
+    **{f"torchvision/resnet{depth}": _source(depth) for depth in DEPTHS},
+    "mmaction/tsn": resnet_mmaction.SOURCE,
+}

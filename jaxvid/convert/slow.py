@@ -1,8 +1,10 @@
 """Slow: PyTorchVideo's checkpoints of slow_r50; 4×16 and 8×8 differ in the window of their heads.
+MMAction2's SlowOnly.
 
 Image ResNets of depth 50 and more start it inflated.
 """
 
+from jaxvid.convert import slow_mmaction
 from jaxvid.convert.inflated_resnet import transfer
 from jaxvid.convert.pytorchvideo import PLAIN_STAGES, Hub, source
 
@@ -20,6 +22,7 @@ SOURCES = {
             fixed=PLAIN_STAGES,
             arguments={"stem_pool": True},
         ),
-    )
+    ),
+    "mmaction/slowonly": slow_mmaction.SOURCE,
 }
 TRANSFERS = {"resnet": transfer(bottleneck=True, clip=(8, 224, 224, 3))}

@@ -1,4 +1,4 @@
-"""TimeSformer: Hugging Face's checkpoints and those of the authors' repository.
+"""TimeSformer: Hugging Face's checkpoints, those of the authors' repository and MMAction2's.
 
 Hugging Face: TimesformerForVideoClassification, in the key names of transformers 4. Original: files
 that hold {"model_state": {"model.<key>": …}}. Tables of other sizes than the model's are resized by
@@ -15,88 +15,33 @@ from typing import Any
 
 import numpy as np
 
+from jaxvid.convert import timesformer_mmaction
 from jaxvid.convert.bare import bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.layout import LayoutError, Shape
 from jaxvid.convert.rules import Entry, Rule, Waive, fused_heads, heads_out, leaf, linear, norm
+from jaxvid.convert.sizes import count, heads, square
 from jaxvid.convert.source import Clip, Source, Transfer
-from jaxvid.convert.videomae import EXACT_GELU, SSV2_CLASSES, count, layer_norm_eps, square
+from jaxvid.convert.timesformer_tables import (
+    HEADS_OF_WIDTH,
+    PLACES,
+    TIMES,
+    image_conv,
+    tables,
+    tables_as_they_are,
+)
+from jaxvid.convert.videomae import EXACT_GELU, SSV2_CLASSES, layer_norm_eps
 from jaxvid.convert.whole_patches import whole_patches
-from jaxvid.core.errors import ConfigError, ConversionError
+from jaxvid.core.errors import ConversionError
 from jaxvid.nn.position_table import resize_nearest
 
 HEAD = ("head/{leaf:.+}",)
 EXPORT = "hf/timesformer"
 MEAN, STD = (0.45,) * 3, (0.225,) * 3
 STRIDES = {8: 32, 16: 16, 96: 4}  # of the published models of Kinetics, by their frames
-HEADS_OF_WIDTH = {768: 12, 1024: 16}
 ATTENTION_TYPES = ("divided_space_time", "joint_space_time", "space_only")
-PLACES, TIMES = "encoder/position_embedding", "encoder/time_position_embedding"
 
-# --- the tables -----------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class PlaceTable:
-    """(1, 1 + s·s, D) of the checkpoint: the class token's place (D,) and those of a grid (h, w, D)."""
-
-    def load(self, arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
-        (array,), (_, wanted) = arrays, shapes
-        if array.ndim != 3 or len(array) != 1:
-            raise LayoutError(f"a table of places has shape (1, 1 + s·s, D), not {array.shape}")
-        side = math.isqrt(array.shape[1] - 1)
-        if side * side != array.shape[1] - 1:
-            raise LayoutError(f"{array.shape[1]} places are not one and a square of others")
-        grid = array[0, 1:].reshape(side, side, array.shape[2])
-        return [array[0, 0], resize_nearest(grid, wanted[:-1])]
-
-    def save(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        first, grid = arrays
-        return [np.concatenate([first[None], grid.reshape(-1, grid.shape[-1])])[None]]
-
-
-@dataclasses.dataclass(frozen=True)
-class TimeTable:
-    """(1, t, D) of the checkpoint: (T, D)."""
-
-    def load(self, arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
-        (array,), (wanted,) = arrays, shapes
-        if array.ndim != 3 or len(array) != 1:
-            raise LayoutError(f"a table of times has shape (1, t, D), not {array.shape}")
-        return [resize_nearest(array[0], wanted[:-1])]
-
-    def save(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [arrays[0][None]]
-
-
-def tables(class_token: str, places: str, times: str) -> tuple[Rule, ...]:
-    """The class token and both tables, by their keys."""
-    return (
-        leaf(class_token, "encoder/class_token", "1 1 d -> d"),
-        Rule((places,), ("encoder/class_position_embedding", PLACES), PlaceTable()),
-        Rule((times,), (TIMES,), TimeTable()),
-    )
-
-
-def image_conv(key: str, path: str) -> tuple[Rule, ...]:
-    """torch's Conv2d of one frame -> a kernel (1, h, w, i, o), and `bias`."""
-    return leaf(f"{key}.weight", f"{path}/kernel", "o i h w -> 1 h w i o"), leaf(
-        f"{key}.bias", f"{path}/bias"
-    )
-
-
-def tables_as_they_are(variables: dict, arguments: dict) -> tuple[dict, dict]:
-    """The sizes of the tables, said in the arguments. Raises ConversionError where they are not of
-    square frames, which the references have not."""
-    height, width, _ = variables[PLACES].shape
-    if height != width:
-        raise ConversionError(
-            f"{PLACES} is of {height} × {width} patches: the references have squares only; save as "
-            "'jaxvid', or initialise the model with square frames"
-        )
-    frames = variables[TIMES].shape[0] if TIMES in variables else None
-    size = height * arguments["patch_size"]
-    return variables, {**arguments, "num_frames": frames, "image_size": size}
+# --- configs ---------------------------------------------------------------------------------------
 
 
 def _attention_type(config: Mapping[str, Any]) -> str:
@@ -268,13 +213,6 @@ def _original_config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]
 
 def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
     width, channels, patch, _ = shapes["model.patch_embed.proj.weight"]
-    heads = told.get("num_heads") or HEADS_OF_WIDTH.get(width)
-    if heads is None:
-        raise ConfigError(
-            f"an encoder of width {width} is none of the published ones "
-            f"({', '.join(map(str, HEADS_OF_WIDTH))}), and weights do not tell the number of heads: "
-            "give config={'num_heads': …}"
-        )
     divided = any(re.match(r"model\.blocks\.\d+\.temporal_attn\.", key) for key in shapes)
     joint = "model.time_embed" in shapes
     times = shapes.get("model.time_embed", (1, told.get("num_frames", 8)))
@@ -282,7 +220,7 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
         "embed_dim": width,
         "in_chans": channels,
         "patch_size": patch,
-        "num_heads": heads,
+        "num_heads": heads(width, HEADS_OF_WIDTH, told),
         "depth": count(shapes, r"model\.blocks\.(\d+)\."),
         "mlp_ratio": shapes["model.blocks.0.mlp.fc1.bias"][0] / width,
         "qkv_bias": "model.blocks.0.attn.qkv.bias" in shapes,
@@ -330,6 +268,7 @@ SOURCES = {
         begin="model.",
         preprocessing=_preprocessing,
     ),
+    "mmaction/timesformer": timesformer_mmaction.SOURCE,
 }
 
 

@@ -3,8 +3,8 @@
 Hugging Face: VideoMAEForVideoClassification, in the key names of transformers 4 (q_bias, v_bias, as
 published) and of 5 (query.bias, key.bias, value.bias). Original: MCG-NJU/VideoMAE modeling_finetune.py
 and OpenGVLab/VideoMAEv2, whose folders on the hub (OpenGVLab/VideoMAEv2-Base, …) have the original's
-keys and code of their own: hf/videomaev2 with a head, hf/videomaev2_encoder as they are published. The
-pretraining checkpoints start the classifier through TRANSFERS.
+keys and code of their own: hf/videomaev2 with a head, hf/videomaev2_encoder as they are published.
+MMAction2's: videomae_mmaction.py. The pretraining checkpoints start the classifier through TRANSFERS.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert import videomae_mmaction
 from jaxvid.convert.bare import NO_HEAD, bare
 from jaxvid.convert.hf_folder import num_labels
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -26,9 +27,10 @@ from jaxvid.convert.rules import (
     linear,
     norm,
 )
+from jaxvid.convert.sizes import count, heads, square
 from jaxvid.convert.source import WRAPPERS, Clip, Source, Transfer
 from jaxvid.convert.whole_patches import whole_patches
-from jaxvid.core.errors import ConfigError, ConversionError
+from jaxvid.core.errors import ConversionError
 
 HEAD = ("head/{leaf:.+}",)
 EXPORT = "hf/videomae"
@@ -269,19 +271,12 @@ def guess_blocks(shapes: Mapping[str, tuple], told: Mapping[str, Any], key: str)
     The number of heads is not among them: `told` has it, or the width is a published one.
     """
     width, channels, tubelet, patch, _ = shapes[f"{key}patch_embed.proj.weight"]
-    heads = told.get("num_heads") or HEADS_OF_WIDTH.get(width)
-    if heads is None:
-        raise ConfigError(
-            f"an encoder of width {width} is none of the published ones "
-            f"({', '.join(map(str, HEADS_OF_WIDTH))}), and weights do not tell the number of heads: "
-            "give config={'num_heads': …}"
-        )
     return {
         "embed_dim": width,
         "in_chans": channels,
         "tubelet_size": tubelet,
         "patch_size": patch,
-        "num_heads": heads,
+        "num_heads": heads(width, HEADS_OF_WIDTH, told),
         "depth": count(shapes, rf"{re.escape(key)}blocks\.(\d+)\."),
         "mlp_ratio": shapes[f"{key}blocks.0.mlp.fc1.bias"][0] / width,
         "qkv_bias": f"{key}blocks.0.attn.q_bias" in shapes,
@@ -298,20 +293,6 @@ def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, An
         "use_mean_pooling": "fc_norm.weight" in shapes,
         "cos_attn": "blocks.0.attn.scale" in shapes,
     }
-
-
-def count(keys: Mapping[str, Any], pattern: str) -> int:
-    """One more than the largest number the pattern's group matches among the keys."""
-    numbers = [int(m[1]) for key in keys if (m := re.match(pattern, key))]
-    return max(numbers, default=-1) + 1
-
-
-def square(size: Any, name: str) -> int:
-    """16 or [16, 16] -> 16. Raises ConversionError for a rectangle."""
-    sizes = {int(n) for n in (size if isinstance(size, list | tuple) else [size])}
-    if len(sizes) != 1:
-        raise ConversionError(f"{name} {size}: the model has squares only")
-    return sizes.pop()
 
 
 def layer_norm_eps(config: Mapping[str, Any]) -> float:
@@ -397,6 +378,7 @@ SOURCES = {
     "videomaev2/finetune": _ORIGINAL_SOURCE,
     "hf/videomaev2_encoder": _V2_ENCODER,
     "hf/videomaev2": _V2_FOLDER,
+    "mmaction/videomae": videomae_mmaction.SOURCE,
 }
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from jaxvid.convert.apply import ShapeOnly
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import conv, leaf, linear, norm
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import Clip, Source
 from jaxvid.convert.videomae import (
     HF_ENCODER,
     TORCH_EPS,
-    count,
     guess_blocks,
     hf_blocks,
     hf_clip,
@@ -23,7 +23,6 @@ from jaxvid.convert.videomae import (
     original_block_arguments,
     original_blocks,
     plain_blocks,
-    square,
 )
 from jaxvid.core.errors import ConversionError
 

@@ -23,8 +23,8 @@ from jaxvid.convert.one_form import refuse_others
 from jaxvid.convert.positions import Line
 from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.convert.rules import Entry, Rule, conv, leaf, linear
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import WRAPPERS, Clip, Source, Transfer
-from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConversionError
 from jaxvid.nn.pooled_attention import linear_weights
 from jaxvid.nn.position_table import cubic_weights, resize_weighted

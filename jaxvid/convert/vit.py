@@ -23,8 +23,8 @@ from jaxvid.convert.rules import (
     norm,
 )
 from jaxvid.convert.shaped_source import ShapedSource
+from jaxvid.convert.sizes import count, square
 from jaxvid.convert.source import Clip
-from jaxvid.convert.videomae import count, square
 from jaxvid.core.errors import ConfigError, ConversionError
 
 HEAD = ("head/{leaf:.+}",)

@@ -27,8 +27,9 @@ from jaxvid.convert.rules import (
     linear,
     norm,
 )
+from jaxvid.convert.sizes import count
 from jaxvid.convert.source import WRAPPERS, Clip, Source
-from jaxvid.convert.videomae import EXACT_GELU, count
+from jaxvid.convert.videomae import EXACT_GELU
 from jaxvid.convert.whole_patches import whole_patches
 from jaxvid.core.errors import ConfigError, ConversionError
 
