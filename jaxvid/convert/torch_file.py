@@ -124,6 +124,20 @@ def _scalar(kind: _Dtype, raw: bytes | str) -> Any:
     return np.frombuffer(raw, kind.dtype)[0]
 
 
+class _Bystander(dict):
+    """What a trainer leaves beside the weights and nobody here reads: a dict's items, nothing else."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _attribute(of: Any, name: str) -> Any:
+    """getattr, of bystanders alone (MMEngine's histories name their own statistics)."""
+    if of is _Bystander:
+        return None
+    raise _NotAllowed(f"getattr of {type(of).__name__}")
+
+
 # What unpickling bytes that are no pickle, or half of one, ends in.
 _DAMAGE = (pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 _DAMAGE += (struct.error, zipfile.BadZipFile)
@@ -137,6 +151,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     **{(m, "WindowsPath"): lambda *parts: str(PureWindowsPath(*parts)) for m in _PATHLIB},
     ("argparse", "Namespace"): argparse.Namespace,
     ("_codecs", "encode"): lambda text, encoding: str(text).encode("latin1"),
+    ("mmengine.logging.history_buffer", "HistoryBuffer"): _Bystander,
+    ("mmengine.config.config", "ConfigDict"): _Bystander,
+    **{(m, "getattr"): _attribute for m in ("builtins", "__builtin__")},
     ("torch", "Size"): lambda sizes=(): tuple(sizes),
     ("torch", "device"): lambda *parts: ":".join(map(str, parts)),
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,

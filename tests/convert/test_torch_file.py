@@ -3,6 +3,8 @@
 import collections
 import pathlib
 import pickle
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -168,6 +170,44 @@ def test_harmless_things_beside_the_weights(tmp_path):
     assert read == {"out": "/a/b", "seen": {"a": 2, "b": 1}}
     for name in ("net", "weights", "model_ema"):
         assert torch_file.state_dict({name: {"a": np.ones(2)}, "epoch": 3})[0].keys() == {"a"}
+
+
+def test_what_mmengine_leaves_beside_the_weights(tmp_path, monkeypatch):
+    names = {
+        "mmengine.logging.history_buffer": "HistoryBuffer",
+        "mmengine.config.config": "ConfigDict",
+    }
+    made = {}
+    for parent in ("mmengine", "mmengine.logging", "mmengine.config"):
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    for module, name in names.items():
+        made[name] = type(name, (dict,), {"__module__": module})
+        stand_in = types.ModuleType(module)
+        setattr(stand_in, name, made[name])
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    history = made["HistoryBuffer"]()
+    history.log, history.methods = [1.0], {"min": _Least()}
+    meta = {"dataset_meta": made["ConfigDict"](classes=("a", "b")), "epoch": 3}
+    saved = {"state_dict": {"w": np.ones(2)}, "meta": meta, "message_hub": {"loss": history}}
+    path = write_zip(tmp_path / "epoch_3.pth", pickle.dumps(saved, 2))
+    weights, beside = torch_file.state_dict(torch_file.read(path))
+    assert list(weights) == ["w"] and beside["message_hub"] == {"loss": {}}
+    assert beside["meta"] == {"dataset_meta": {"classes": ("a", "b")}, "epoch": 3}
+
+
+class _Least:
+    """Pickled as MMEngine's histories name their statistics: an attribute of their class."""
+
+    def __reduce__(self):
+        return getattr, (sys.modules["mmengine.logging.history_buffer"].HistoryBuffer, "least")
+
+
+def test_attributes_of_anything_else_are_refused(tmp_path):
+    pickled = (
+        b"\x80\x02c__builtin__\ngetattr\nccollections\nOrderedDict\nX\x03\x00\x00\x00pop\x86R."
+    )
+    with pytest.raises(ConversionError, match="the file names getattr of type"):
+        torch_file.read(write_zip(tmp_path / "x.pth", pickled))
 
 
 def test_weights_saved_as_numpy_arrays_are_read(tmp_path):
