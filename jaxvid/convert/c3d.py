@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxvid.convert.mmaction import part, refuse_other_forms
+from jaxvid.convert.mmaction import Forms, part, refuse_other_forms
 from jaxvid.convert.rules import batch_norm, conv, linear
 from jaxvid.convert.source import Clip, Source
 from jaxvid.core.errors import ConversionError
@@ -27,11 +27,13 @@ _ENTRIES = (
     *linear("backbone.fc{n:[67]}", "fc_{n}"),
     *linear("cls_head.fc_cls", "head"),
 )
-_FORMS = {
-    "conv_cfg": ("backbone", (None, {"type": "Conv3d"})),
-    "act_cfg": ("backbone", (None, {"type": "ReLU"})),
-    "in_channels": ("cls_head", (FC_WIDTH,)),
-    "spatial_type": ("cls_head", (None,)),
+_BACKBONE: Forms = {
+    "conv_cfg": (None, {"type": "Conv3d"}),
+    "act_cfg": (None, {"type": "ReLU"}),
+}
+_HEAD: Forms = {
+    "in_channels": (FC_WIDTH,),
+    "spatial_type": (None,),
 }
 
 
@@ -51,7 +53,8 @@ def _batch_norm(norm_cfg: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    refuse_other_forms(config, _FORMS)
+    refuse_other_forms(part(config, "backbone"), _BACKBONE)
+    refuse_other_forms(part(config, "cls_head"), _HEAD)
     backbone, head = part(config, "backbone"), part(config, "cls_head")
     return {
         "num_classes": head.get("num_classes", 101),

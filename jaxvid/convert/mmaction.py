@@ -12,9 +12,7 @@ from jaxvid.convert.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxvid.core.errors import ConversionError
 
 Config = Mapping[str, Any]
-# field -> in which part of the config it stands, and the values that the model has; the first is the
-# class's default.
-Forms = Mapping[str, tuple[str, tuple[Any, ...]]]
+Forms = Mapping[str, tuple[Any, ...]]  # field -> what the model has, the class's default first
 
 
 def part(config: Config, name: str) -> Config:
@@ -22,10 +20,10 @@ def part(config: Config, name: str) -> Config:
     return config.get(name, config)
 
 
-def refuse_other_forms(config: Config, forms: Forms) -> None:
-    """Raises ConversionError for what the model has in some forms only."""
-    for field, (name, known) in forms.items():
-        value = part(config, name).get(field, known[0])
+def refuse_other_forms(fields: Config, forms: Forms) -> None:
+    """Raises ConversionError for what the model has in some forms only. fields: of one part."""
+    for field, known in forms.items():
+        value = fields.get(field, known[0])
         if isinstance(value, Mapping):
             value = dict(value)
         if (tuple(value) if isinstance(value, list) else value) not in known:

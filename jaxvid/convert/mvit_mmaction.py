@@ -49,14 +49,14 @@ ARCHS = {
     "base": (96, 24, 1, (2, 5, 21)),
     "large": (144, 48, 2, (2, 8, 44)),
 }
-_FORMS: Forms = {
-    "use_abs_pos_embed": ("backbone", (False,)),
-    "rel_pos_embed": ("backbone", (True,)),
-    "output_cls_token": ("backbone", (True,)),
-    "with_cls_token": ("backbone", (True,)),
-    "out_scales": ("backbone", (-1, (-1,), 3, (3,))),
-    "dim_mul": ("backbone", (2,)),
-    "head_mul": ("backbone", (2,)),
+_BACKBONE: Forms = {
+    "use_abs_pos_embed": (False,),
+    "rel_pos_embed": (True,),
+    "output_cls_token": (True,),
+    "with_cls_token": (True,),
+    "out_scales": (-1, (-1,), 3, (3,)),
+    "dim_mul": (2,),
+    "head_mul": (2,),
 }
 _PATCH = {"kernel_size": (3, 7, 7), "stride": (2, 4, 4), "padding": (1, 3, 3)}
 
@@ -78,7 +78,7 @@ def _settings(arch: Any) -> dict[str, Any]:
 
 
 def _arguments(config: Config) -> dict[str, Any]:
-    mmaction.refuse_other_forms(config, _FORMS)
+    mmaction.refuse_other_forms(mmaction.part(config, "backbone"), _BACKBONE)
     backbone = mmaction.part(config, "backbone")
     patch = {**_PATCH, **{n: plain(x) for n, x in backbone.get("patch_cfg", {}).items()}}
     padding = tuple(k // 2 for k in patch["kernel_size"])

@@ -23,19 +23,22 @@ _ENTRIES = (
     *batch_norm(f"{_KEY}.downsample.bn", f"{_BLOCK}/shortcut_norm"),
     *linear("cls_head.fc_cls", "head"),
 )
-_FORMS: Forms = {
-    "depth": ("backbone", (50, *(depth for depth in DEPTHS if depth != 50))),
-    "num_stages": ("backbone", (4,)),
-    "strides": ("backbone", ((1, 2, 2, 2),)),
-    "dilations": ("backbone", ((1, 1, 1, 1),)),
-    "style": ("backbone", ("pytorch",)),
-    "spatial_type": ("cls_head", ("avg",)),
-    "consensus": ("cls_head", ({"type": "AvgConsensus", "dim": 1}, {"type": "AvgConsensus"})),
+_BACKBONE: Forms = {
+    "depth": (50, *(depth for depth in DEPTHS if depth != 50)),
+    "num_stages": (4,),
+    "strides": ((1, 2, 2, 2),),
+    "dilations": ((1, 1, 1, 1),),
+    "style": ("pytorch",),
+}
+_HEAD: Forms = {
+    "spatial_type": ("avg",),
+    "consensus": ({"type": "AvgConsensus", "dim": 1}, {"type": "AvgConsensus"}),
 }
 
 
 def _arguments(config: Config) -> dict[str, Any]:
-    mmaction.refuse_other_forms(config, _FORMS)
+    mmaction.refuse_other_forms(mmaction.part(config, "backbone"), _BACKBONE)
+    mmaction.refuse_other_forms(mmaction.part(config, "cls_head"), _HEAD)
     backbone = mmaction.part(config, "backbone")
     return {
         "num_classes": mmaction.part(config, "cls_head").get("num_classes", 400),

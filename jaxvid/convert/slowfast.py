@@ -1,4 +1,4 @@
-"""SlowFast: PyTorchVideo's checkpoints of slowfast_r50 and slowfast_r101, 4×16, 8×8 and 16×8.
+"""SlowFast: PyTorchVideo's checkpoints of slowfast_r50 and slowfast_r101, 4×16, 8×8 and 16×8; MMAction2's.
 
 The config is what the reference's create_slowfast takes; what is not said is what the hub's function
 of that name passes, or create_slowfast's default.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jaxvid.convert import slowfast_mmaction
 from jaxvid.convert.one_form import plain, refuse_others
 from jaxvid.convert.published import refuse_unpublished
 from jaxvid.convert.pytorchvideo import DEPTHS, kernels_in, kernels_out
@@ -142,6 +143,8 @@ def _arguments(config: Mapping[str, Any], arch: str) -> dict[str, Any]:
         "channel_reduction": config["slowfast_channel_reduction_ratio"][0],
         "alpha": config["slowfast_fusion_conv_stride"][0],
         "fusion_kernel": config["slowfast_fusion_conv_kernel_size"][0],
+        "fusion_norm": True,
+        "slow_spread": True,
         "slow_temporal_kernels": slow,
         "fast_temporal_kernels": fast,
         "spatial_strides": config["stage_spatial_strides"][0],
@@ -255,4 +258,7 @@ def _source(arch: str) -> Source:
     )
 
 
-SOURCES = {arch: _source(arch) for arch in _HUB}
+SOURCES = {
+    **{arch: _source(arch) for arch in _HUB},
+    "mmaction/slowfast": slowfast_mmaction.SOURCE,
+}

@@ -60,9 +60,9 @@ _OF_ONE = (
     *norm(f"{_KEY}.norms.0", f"{_BLOCK}/norm1"),
     *norm(f"{_KEY}.norms.1", f"{_BLOCK}/norm2"),
 )
-_FORMS: Forms = {
-    "attention_type": ("backbone", (_DIVIDED, _JOINT, _SPACE)),
-    "transformer_layers": ("backbone", (None,)),
+_BACKBONE: Forms = {
+    "attention_type": (_DIVIDED, _JOINT, _SPACE),
+    "transformer_layers": (None,),
 }
 
 
@@ -76,7 +76,7 @@ def _attention_type(config: Config) -> str:
 
 
 def _arguments(config: Config) -> dict[str, Any]:
-    mmaction.refuse_other_forms(config, _FORMS)
+    mmaction.refuse_other_forms(mmaction.part(config, "backbone"), _BACKBONE)
     backbone, kind = mmaction.part(config, "backbone"), _attention_type(config)
     epsilon = mmaction.layer_norm_eps(backbone)
     if epsilon != 1e-6:

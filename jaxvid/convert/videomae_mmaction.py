@@ -30,15 +30,15 @@ _ENTRIES = (
     *linear("cls_head.fc_cls", "head"),
     Waive("backbone.pos_embed", "the fixed sin-cos table, which the model computes"),
 )
-_FORMS: Forms = {
-    "use_learnable_pos_emb": ("backbone", (False,)),
-    "qk_scale": ("backbone", (None,)),
-    "return_feat_map": ("backbone", (False,)),
+_BACKBONE: Forms = {
+    "use_learnable_pos_emb": (False,),
+    "qk_scale": (None,),
+    "return_feat_map": (False,),
 }
 
 
 def _arguments(config: Config) -> dict[str, Any]:
-    mmaction.refuse_other_forms(config, _FORMS)
+    mmaction.refuse_other_forms(mmaction.part(config, "backbone"), _BACKBONE)
     backbone = mmaction.part(config, "backbone")
     width, epsilon = backbone.get("embed_dims", 768), mmaction.layer_norm_eps(backbone)
     return {

@@ -226,7 +226,7 @@ class Backbone(slowfast.Backbone):
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """video (N, T, H, W, C), audio (N, F, M) or None for none, keep float (N,): 0 where the slow
         pathway shall not hear it -> maps of slow, fast and audio (N, F', M', C') in `dtype`"""
-        slow, fast = video[:, slowfast.slow_frames(video.shape[1], self.alpha)], video
+        slow, fast = self.shared_out(video)
         x = None if audio is None else audio[..., None]  # (N, F, M) -> (N, F, M, 1)
         for i in range(len(self.stage_sizes) + 1):
             slow, fast = self.step(i, slow, fast, train=train)

@@ -79,12 +79,13 @@ CLIPS = {
 STEM_KERNELS = (1, 5)  # frames that the stems of the slow and the fast pathway cover
 
 
-def slow_frames(frames: int, alpha: int) -> np.ndarray:
+def slow_frames(frames: int, alpha: int, spread: bool = True) -> np.ndarray:
     """int (frames / alpha,), the fast pathway's frames that the slow one sees.
 
-    The reference's rule, evenly spread from the first to the last: float32 numbers of torch's
-    linspace, which counts from both ends, cut off. Raises ValueError unless alpha divides frames:
-    the lateral connections could not be laid over the slow maps.
+    spread: the reference's rule, evenly from the first to the last: float32 numbers of torch's
+    linspace, which counts from both ends, cut off; otherwise every alpha-th from the first. Raises
+    ValueError unless alpha divides frames: the lateral connections could not be laid over the slow
+    maps.
     """
     if frames % alpha:
         raise ValueError(
@@ -92,6 +93,8 @@ def slow_frames(frames: int, alpha: int) -> np.ndarray:
             f"{alpha} (alpha), so give clips of a multiple of {alpha} frames (data.num_frames), as "
             f"{max(frames // alpha, 1) * alpha}"
         )
+    if not spread:
+        return np.arange(0, frames, alpha)
     count = frames // alpha
     step = np.float32(frames - 1) / np.float32(max(count - 1, 1))
     i = np.arange(count, dtype=np.float32)
@@ -124,7 +127,7 @@ class Lateral(nn.Module):
     ratio: int
     kernel: int
     alpha: int
-    norm: Norm
+    norm: Norm | None
     dtype: jnp.dtype
 
     @nn.compact
@@ -133,7 +136,7 @@ class Lateral(nn.Module):
         width = self.ratio * fast.shape[-1]
         strides = (self.alpha, 1, 1)
         x = Conv(width, (self.kernel, 1, 1), strides, dtype=self.dtype, name="conv")(fast)
-        return nn.relu(self.norm(name="norm")(x, train=train))
+        return x if self.norm is None else nn.relu(self.norm(name="norm")(x, train=train))
 
 
 class Backbone(nn.Module):
@@ -146,6 +149,8 @@ class Backbone(nn.Module):
     channel_reduction: int
     fusion_ratio: int
     fusion_kernel: int
+    fusion_norm: bool
+    slow_spread: bool
     slow_temporal_kernels: Sequence[Sequence[int]]
     fast_temporal_kernels: Sequence[Sequence[int]]
     spatial_strides: Sequence[int]
@@ -178,10 +183,9 @@ class Backbone(nn.Module):
             )
             for width, stem, temporal in zip(widths, STEM_KERNELS, frames, strict=True)
         )
+        norm = self.norm if self.fusion_norm else None
         for i in range(len(self.stage_sizes)):
-            lateral = Lateral(
-                self.fusion_ratio, self.fusion_kernel, self.alpha, self.norm, self.dtype
-            )
+            lateral = Lateral(self.fusion_ratio, self.fusion_kernel, self.alpha, norm, self.dtype)
             setattr(self, f"fusion_{i}", lateral)
 
     def step(
@@ -194,9 +198,13 @@ class Backbone(nn.Module):
             slow = jnp.concatenate([slow, lateral], axis=-1)
         return slow, fast
 
+    def shared_out(self, video: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(N, T, H, W, C) -> what the slow pathway sees of it (N, T / alpha, H, W, C), and the fast"""
+        return video[:, slow_frames(video.shape[1], self.alpha, self.slow_spread)], video
+
     def __call__(self, video: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """(N, T, H, W, C) -> maps (N, T / alpha, H', W', D) and (N, T, H', W', D') in `dtype`"""
-        slow, fast = video[:, slow_frames(video.shape[1], self.alpha)], video
+        slow, fast = self.shared_out(video)
         for i in range(len(self.stage_sizes) + 1):
             slow, fast = self.step(i, slow, fast, train=train)
         return slow, fast
@@ -238,7 +246,9 @@ class SlowFast(nn.Module):
     stage_sizes: blocks of each stage. width: channels of the slow stem, and inner ones of its stage
     1, doubled from stage to stage; the fast pathway has a channel_reduction-th of them, and alpha
     times the frames. fusion_ratio: channels of a lateral connection to those of the fast pathway;
-    fusion_kernel: frames that it covers. slow_temporal_kernels, fast_temporal_kernels: for each
+    fusion_kernel: frames that it covers; fusion_norm: with BatchNorm and ReLU, which MMAction2 leaves
+    out. slow_spread: the slow frames are spread from the first to the last, otherwise every alpha-th,
+    as in MMAction2. slow_temporal_kernels, fast_temporal_kernels: for each
     stage the frames that the first convolutions of its blocks cover, in turn. spatial_strides: of
     each stage; the stems halve height and width before, and again with stem_pool. head_pools:
     (t, h, w) of the slow and of the fast pathway, the window that is averaged at every place, None
@@ -253,6 +263,8 @@ class SlowFast(nn.Module):
     channel_reduction: int = 8
     fusion_ratio: int = 2
     fusion_kernel: int = 7
+    fusion_norm: bool = True
+    slow_spread: bool = True
     slow_temporal_kernels: Sequence[Sequence[int]] = ((1,), (1,), (3,), (3,))
     fast_temporal_kernels: Sequence[Sequence[int]] = ((3,), (3,), (3,), (3,))
     spatial_strides: Sequence[int] = (1, 2, 2, 2)

@@ -25,10 +25,12 @@ GOLDENS = {
     "mmaction_mvit": ("mmaction/mvit", "mvit"),
     "mmaction_mvit_mlp": ("mmaction/mvit", "mvit"),
     "mmaction_slowonly": ("mmaction/slowonly", "slow"),
+    "mmaction_slowfast": ("mmaction/slowfast", "slowfast"),
     "mmaction_tsn": ("mmaction/tsn", "resnet"),
     "mmaction_tsn_r50": ("mmaction/tsn", "resnet"),
 }
 SLOW = {"mmaction_mvit_mlp", "mmaction_tsn_r50", "mmaction_timesformer_joint_space_time"}
+WITHOUT_NORMS = {"fusion_norm": False, "slow_spread": False, "head_pools": None}
 TABLES = {"image_size": 224, "num_frames": 8}
 # What MMAction2 publishes: arch, our model and its fields, clip, parameters in millions.
 PUBLISHED = {
@@ -54,6 +56,12 @@ PUBLISHED = {
         *((16, 224), 36.4),
     ),
     "slowonly_r50": ("mmaction/slowonly", "slow", {"head_pool": None}, (8, 224), 32.45),
+    "slowfast_r50_4x16": (
+        *("mmaction/slowfast", "slowfast"),
+        {**WITHOUT_NORMS, "alpha": 8, "fusion_kernel": 5},
+        *((32, 224), 34.4),
+    ),
+    "slowfast_r50_8x8": ("mmaction/slowfast", "slowfast", WITHOUT_NORMS, (32, 224), 34.5),
     "tsn_r50": ("mmaction/tsn", "resnet", {"variant": "50"}, (8, 224), 24.33),
 }
 
@@ -87,6 +95,8 @@ def test_weights_and_config_come_back(name):
     arguments = table(arch).arguments(config)
     told = table(arch).config(arguments, clip)
     assert table(arch).arguments(told) == arguments and table(arch).clip(told) == clip
+    if arch == "mmaction/slowfast":  # never flat: it has two backbones in one
+        return
     flat = {**config["cls_head"], **config["backbone"]}
     if "in_channels" not in config["backbone"]:
         flat.pop("in_channels")  # the head's
@@ -131,6 +141,7 @@ def test_a_flow_network_of_two_channels():
         ("mmaction/timesformer", 0.5),
         ("mmaction/mvit", 0.45),
         ("mmaction/slowonly", 0.485),
+        ("mmaction/slowfast", 0.485),
         ("mmaction/tsn", 0.485),
     ],
 )
@@ -160,19 +171,19 @@ def test_unpublished_strides_need_a_config():
 
 
 @pytest.mark.parametrize(
-    "arch, key, message",
+    "arch, message",
     [
         (
             "mmaction/slowonly",
-            "backbone.layer1.0.conv1.conv.weight",
-            "stages of .*SlowOnly has only",
+            r"stages of \(1, 0, 0, 0\) blocks; .*bottlenecks has only \(3, 4, 6, 3\)",
         ),
-        ("mmaction/tsn", "backbone.layer1.0.conv1.conv.weight", "ResNet has depth 18, 34, 50, 101"),
+        ("mmaction/tsn", r"stages of \(1, 0, 0, 0\) blocks: .*ResNet has depth 18, 34, 50, 101"),
     ],
 )
-def test_other_depths(arch, key, message):
+def test_other_depths(arch, message):
+    keys = ("backbone.conv1.conv.weight", "backbone.layer1.0.conv1.conv.weight")
     with pytest.raises(ConversionError, match=message):
-        table(arch).guess({key: (64, 64, 1, 1, 1)}, {})
+        table(arch).guess(dict.fromkeys(keys, (64, 64, 1, 1, 1)), {})
 
 
 @pytest.mark.parametrize(
@@ -212,6 +223,38 @@ def test_what_the_models_cannot_be(arch, part, message):
     resnet_tables.check_refused(arch, {"backbone": part}, message)
 
 
+def slowfast(**backbone):
+    told = check.facts("mmaction_slowfast")["config"]
+    pathways = {
+        name: {**told["backbone"][name], **backbone.pop(name, {})}
+        for name in ("slow_pathway", "fast_pathway")
+    }
+    return {"backbone": {**told["backbone"], **pathways, **backbone}, "cls_head": told["cls_head"]}
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"backbone": {"slow_pathway": {}}}, "no fast_pathway: expected MMAction2's model dict"),
+        (slowfast(resample_rate=8), "resample_rate=8: the model has only resample_rate=4"),
+        (slowfast(slow_pathway={"lateral_norm": True}), "lateral_norm True"),
+        (slowfast(slow_pathway={"lateral_activate": [0, 1, 1, 1]}), "lateral_activate"),
+        (slowfast(fast_pathway={"base_channels": 4}), "base_channels of the fast pathway=4"),
+        (slowfast(fast_pathway={"depth": 101}), "stage_sizes of the fast pathway=.*23"),
+        (slowfast(fast_pathway={"lateral": True}), "lateral True"),
+    ],
+)
+def test_what_slowfast_cannot_be(config, message):
+    resnet_tables.check_refused("mmaction/slowfast", config, message)
+
+
+def test_a_head_of_too_few_features():
+    weights = check.weights("mmaction_slowfast")
+    weights["cls_head.fc_cls.weight"] = np.zeros((10, 60), np.float32)
+    with pytest.raises(ConversionError, match=r"head of shape \(10, 60\), .*more than 64"):
+        jaxvid.from_state_dict(weights, arch="mmaction/slowfast", config=slowfast())
+
+
 @pytest.mark.parametrize(
     "arch, model, fields, message",
     [
@@ -221,6 +264,7 @@ def test_what_the_models_cannot_be(arch, part, message):
             {"temporal_kernels": ((1,), (1,), (5,), (3,)), "head_pool": None},
             "kernels of 1 and 3 frames",
         ),
+        ("mmaction/slowfast", "slowfast", {"head_pools": None}, "fusion_norm: True here"),
         ("mmaction/tsn", "resnet", {"stage_sizes": (1, 1, 1, 1)}, "stages of .* blocks"),
         ("mmaction/mvit", "mvit", {"variant": "v1-B 16x4"}, "cannot express this model"),
     ],
