@@ -19,8 +19,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import jax
 import numpy as np
 import pytest
+
+
+@pytest.fixture
+def quickly_made():
+    """Programs that run once: made in less time, run in more. For tests that mostly wait for XLA."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

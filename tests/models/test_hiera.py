@@ -21,6 +21,8 @@ from jaxvid.nn.rows import rows_divided
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 
 def in_their_order(x):
     """Theirs have the mask units fastest: (N, W, U, C) -> (N, U·W, C)"""

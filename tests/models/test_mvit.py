@@ -18,6 +18,8 @@ from jaxvid.models import mvit
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 
 def as_it_is(tokens):
     return tokens

@@ -14,6 +14,8 @@ import jaxvid
 from jaxvid.core.errors import UnknownNameError
 from jaxvid.models import videomae
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 GOLDENS = Path(__file__).parents[1] / "goldens"
 sys.path.insert(0, str(GOLDENS))
 import recipe

@@ -16,6 +16,8 @@ from jaxvid.core.tree import flatten
 from jaxvid.models import videomae, videomae_pretrain
 from jaxvid.objectives import mae
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 GOLDENS = Path(__file__).parents[1] / "goldens"
 sys.path.insert(0, str(GOLDENS))
 import recipe

@@ -19,6 +19,8 @@ from jaxvid.nn.transformer import stack_layers
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 GOLDEN = "hf_xclip"
 PROBES = {  # of the reference -> module of ours
     "vision_model.pre_layernorm": "visual/norm_pre",

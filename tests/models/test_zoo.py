@@ -21,8 +21,10 @@ ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "feature_h
 UNREACHED = {"videomamba": {"['encoder']['block_2']['mixer']['forward']['A_log']"}}
 # Compiled for longer than all others; their blocks have tests of their own.
 LONG = {"mvit", "avslowfast", "x3d", "uniformer", "xclip", "two_stream_i3d", "csn", "slowfast"}
-LONG_STEPS = LONG | {"i3d", "hiera", "s3d", "r2plus1d", "audio_visual", "timesformer", "i3d_resnet"}
+LONG |= {"i3d", "s3d", "hiera", "i3d_resnet"}
+LONG_STEPS = LONG | {"r2plus1d", "audio_visual", "timesformer", "clip_pooling", "c2d", "c3d"}
 LONG_STEPS |= {"mc3", "r3d", "vjepa2", "videomamba", "two_stream", "resnet", "video_swin", "slow"}
+LONG_STEPS |= {"cnn_lstm", "early_fusion", "late_fusion"}
 
 
 def cases():

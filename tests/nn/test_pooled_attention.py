@@ -12,6 +12,8 @@ import pytest
 from jaxvid.core.errors import UnknownNameError
 from jaxvid.nn import pooled_attention as pa
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 RNG = np.random.default_rng(0)
 
 

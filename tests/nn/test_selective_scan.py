@@ -8,6 +8,8 @@ import pytest
 from jaxvid.nn import selective_scan as module
 from jaxvid.nn.selective_scan import recurrence, selective_scan
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 FORMS = {
     "parallel": module._parallel,
     "stepwise": module._stepwise,

@@ -12,6 +12,8 @@ import pytest
 from jaxvid.nn.ssm import DT_MAX, DT_MIN, Block, CausalConv, Mamba, Mixer
 from jaxvid.nn.transformer import stack_layers
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 X = np.random.default_rng(0).standard_normal((2, 6, 8)).astype(np.float32)
 
 

@@ -13,6 +13,8 @@ from jaxvid.core.errors import UnknownNameError
 from jaxvid.core.tree import flatten
 from jaxvid.nn.transformer import Attention, Block, Mlp, Stack, stack_layers, unstack_layers
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 5, 8), dtype=np.float32)
 

@@ -12,6 +12,8 @@ from jaxvid.nn import window
 from jaxvid.nn.rows import rows_divided
 from jaxvid.nn.window import WindowAttention
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 rng = np.random.default_rng(0)
 
 

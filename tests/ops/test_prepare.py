@@ -7,6 +7,8 @@ import pytest
 
 from jaxvid.ops import flip, prepare
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 B, V, T, SIZE, K = 4, 2, 3, 8, 4
 NAMES = ["left", "still", "right", "turn"]
 

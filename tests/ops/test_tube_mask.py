@@ -16,6 +16,8 @@ from jaxvid.ops.tube_mask import (
     tube_mask,
 )
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 GRID = (4, 3, 5)
 
 
