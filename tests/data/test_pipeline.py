@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -381,9 +382,14 @@ def run_script(body, *, interrupt=False, seconds=180):
     try:
         if interrupt:
             assert process.stdout.readline().strip() == "ready", process.communicate()
-            # Python loses the wake-up of a signal that comes just before it goes to wait for a lock.
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
+            # Python loses the wake-up of a signal that comes just before it goes to wait for a lock; a
+            # person would press the keys again.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(12)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=seconds)
     finally:
         process.kill()
