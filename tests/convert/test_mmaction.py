@@ -30,6 +30,7 @@ GOLDENS = {
     "mmaction_tsn_r50": ("mmaction/tsn", "resnet"),
 }
 SLOW = {"mmaction_mvit_mlp", "mmaction_tsn_r50", "mmaction_timesformer_joint_space_time"}
+SLOW |= {"mvit-base-p244", "mvit-large-p244", "timesformer_jointST", "slowfast_r50_8x8"}
 WITHOUT_NORMS = {"fusion_norm": False, "slow_spread": False, "head_pools": None}
 TABLES = {"image_size": 224, "num_frames": 8}
 # What MMAction2 publishes: arch, our model and its fields, clip, parameters in millions.
@@ -70,14 +71,16 @@ def table(arch):
     return source.find(arch).source
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in GOLDENS]
-)
+def long_ones_slow(names):
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names]
+
+
+@pytest.mark.parametrize("name", long_ones_slow(GOLDENS))
 def test_the_references_numbers(name):
     check.check_golden(name, GOLDENS[name][0])
 
 
-@pytest.mark.parametrize("name", GOLDENS)
+@pytest.mark.parametrize("name", long_ones_slow(GOLDENS))
 def test_weights_and_config_come_back(name):
     (arch, model_name), weights = GOLDENS[name], check.weights(name)
     config = check.facts(name)["config"]
@@ -103,7 +106,7 @@ def test_weights_and_config_come_back(name):
     assert table(arch).arguments(flat) == arguments
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", long_ones_slow(PUBLISHED))
 def test_published_shapes_need_no_config(name):
     arch, model_name, fields, (frames, size), millions = PUBLISHED[name]
     model = jaxvid.create_model(model_name, num_classes=400, **fields)

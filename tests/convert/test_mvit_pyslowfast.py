@@ -172,7 +172,9 @@ def test_weights_and_config_come_back(name, version):
     assert found.arguments(config) == arguments and found.clip(config) == CLIP
 
 
-@pytest.mark.parametrize("variant", PUBLISHED)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=[pytest.mark.slow] * (v != "v2-S")) for v in PUBLISHED]
+)
 def test_published_models(variant):
     frames, size, *_ = PUBLISHED[variant]
     found, shapes = table(), shapes_of(variant)
