@@ -26,28 +26,32 @@ from jaxvid.evaluate.report import format_table
 RECIPE = "configs/quickstart.py"
 # What is made without order: frames are averaged, or time is never convolved.
 ORDER_BLIND = {"resnet", "vit", "single_frame", "late_fusion", "c2d", "timesformer_space_only"}
-# Rows that are a model with other fields than those of its recipe.
-WITH_FIELDS = {
-    "timesformer_space_only": ("timesformer", {"attention_type": "space_only"}),
+# Rows that are a model by another recipe. Streams that meet only at their ends need stacks of flow as long
+# as the clip, and more epochs.
+_TWO_STREAM = {"model.overrides.flow_stack": 15, "run.epochs": 24, "data.in_memory": True}
+VARIED = {
+    "timesformer_space_only": ("timesformer", {"model.overrides.attention_type": "space_only"}),
+    "two_stream_averaged": ("two_stream", {"model.overrides.fusion": "average", **_TWO_STREAM}),
+    "two_stream_learned": ("two_stream", {"model.overrides.fusion": "learned", **_TWO_STREAM}),
 }
 BLIND_AT_MOST, TEMPORAL_AT_LEAST = 0.58, 0.85
 
 
 def classifiers() -> list[str]:
-    """All models that tell classes of videos, and those of WITH_FIELDS."""
+    """All models that tell classes of videos, and those of VARIED."""
 
     def tells(name):
         module = lookup.module("model", name)
         classes = {"num_classes", "class_texts"} & module.MODULE.__annotations__.keys()
         return classes and VIDEO in module.example_inputs()
 
-    return sorted([*WITH_FIELDS, *filter(tells, lookup.names("model"))])
+    return sorted([*VARIED, *filter(tells, lookup.names("model"))])
 
 
 def words(name: str) -> tuple[str, list[str]]:
     """(recipe, overrides) of a row."""
-    model, fields = WITH_FIELDS.get(name, (name, {}))
-    return f"{RECIPE}:{model}", [f"model.overrides.{k}={v}" for k, v in fields.items()]
+    model, changes = VARIED.get(name, (name, {}))
+    return f"{RECIPE}:{model}", [f"{field}={value}" for field, value in changes.items()]
 
 
 def parameters(name: str) -> int:
