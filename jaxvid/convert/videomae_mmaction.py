@@ -3,6 +3,7 @@
 Its state dict holds the fixed sin-cos table, which the model computes; it is not written again.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxvid.convert.rules import Waive, conv, fused_heads, heads_out, leaf, line
 from jaxvid.convert.sizes import count, heads, square
 from jaxvid.convert.source import Clip, Source
 from jaxvid.convert.whole_patches import whole_patches
+from jaxvid.core.errors import ConversionError
 
 HEADS_OF_WIDTH = {384: 6, 768: 12, 1024: 16}  # of the published ones
 _KEY, _BLOCK = "backbone.blocks.{i}", "encoder/block_{i}"
@@ -92,8 +94,14 @@ def _config(arguments: Mapping[str, Any], clip: Clip) -> dict[str, Any]:
 def _guess(shapes: Mapping[str, tuple], told: Mapping[str, Any]) -> dict[str, Any]:
     width, channels, tubelet, patch, _ = shapes["backbone.patch_embed.projection.weight"]
     # One row of places is all that tells the clip; 16 frames are MMAction2's.
-    tokens = shapes.get("backbone.pos_embed", (1, 8 * (224 // patch) ** 2))[1]
-    side = round((tokens / (16 // tubelet)) ** 0.5)
+    times = 16 // tubelet
+    places = shapes.get("backbone.pos_embed", (1, times * (224 // patch) ** 2))[1]
+    side = math.isqrt(places // times)
+    if times * side * side != places:
+        raise ConversionError(
+            f"backbone.pos_embed has {places} places, which are no squares of {times} times (16 frames): "
+            "give config={…} of MMAction2's model dict, with num_frames and img_size"
+        )
     return {
         "embed_dims": width,
         "in_channels": channels,

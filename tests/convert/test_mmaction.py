@@ -168,6 +168,15 @@ def test_weights_do_not_tell_heads(name):
         jaxvid.from_state_dict(check.weights(name), arch=GOLDENS[name][0])
 
 
+def test_clips_of_other_lengths_need_a_config():
+    shapes = {
+        "backbone.patch_embed.projection.weight": (768, 3, 2, 16, 16),
+        "backbone.pos_embed": (1, 784, 768),  # of 8 frames
+    }
+    with pytest.raises(ConversionError, match="784 places, .* 8 times .*num_frames and img_size"):
+        table("mmaction/videomae").guess(shapes, {})
+
+
 def test_unpublished_strides_need_a_config():
     with pytest.raises(ConversionError, match="weights do not tell the strides.*config="):
         jaxvid.from_state_dict(check.weights("mmaction_mvit"), arch="mmaction/mvit")
