@@ -140,8 +140,8 @@ def default() -> ConfigDict:
     # (regular expression of parameter paths, factor of the rate) of what learns faster or slower.
     optim.rate_factors = ()
     optim.accumulate_steps = 1  # parts a batch is worked through in
-    # Moving average of the weights, evaluated instead of them; 0 = off. Early on it forgets faster:
-    # min(ema_decay, (1 + step) / (10 + step)).
+    # Moving average of the weights and of BatchNorm's statistics, evaluated instead of them; 0 = off.
+    # Early on it forgets faster: min(ema_decay, (1 + step) / (10 + step)).
     optim.ema_decay = 0.0
 
     c.mesh = mesh = ConfigDict()

@@ -199,20 +199,20 @@ class Checkpoints:
 
     def restore_weights(self, step: int) -> dict:
         """{"params", "batch_stats"} of a step as numpy arrays on the host, whatever model they are of;
-        the moving average's parameters where one was kept."""
+        the moving average where one was kept."""
         self._verify(step)
         state = self._saved_shapes(step)
-        names = ["ema" if state.get("ema") else "params", "batch_stats"]
-        wanted = {
-            n: jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), state.get(n, {})) for n in names
-        }
+        shapes = {name: state.get(name, {}) for name in ("params", "batch_stats")}
+        if state.get("ema"):
+            shapes = {"ema": state["ema"]}
+        wanted = jax.tree.map(lambda m: np.zeros(m.shape, m.dtype), shapes)
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         with self._reading(step), ocp.PyTreeCheckpointer() as checkpointer:
             restored = checkpointer.restore(
                 self.folder / str(step) / "state",
                 ocp.args.PyTreeRestore(item=wanted, restore_args=how, partial_restore=True),
             )
-        return {"params": restored[names[0]], "batch_stats": restored["batch_stats"]}
+        return {"batch_stats": {}, **restored.get("ema", restored)}
 
     def _verify(self, step: int) -> None:
         """Raises CheckpointError unless all files are as they were written. The main host looks, lest a

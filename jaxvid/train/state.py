@@ -14,8 +14,9 @@ from jaxvid.sharding.rules import tree_shardings
 
 @flax.struct.dataclass
 class TrainState:
-    """step int32 (); params, batch_stats, ema: nested dicts of arrays (ema {} when off);
-    opt_state: optax's; rng uint32: the key data every step folds its number into."""
+    """step int32 (); params, batch_stats: nested dicts of arrays; ema: the moving average of both,
+    {"params", "batch_stats"}, or {} when off; opt_state: optax's; rng uint32: the key data every step
+    folds its number into."""
 
     step: jax.Array
     params: Any
@@ -26,7 +27,13 @@ class TrainState:
 
     def eval_variables(self) -> dict:
         """The variables to evaluate with: the moving average where one is kept."""
-        return {"params": self.ema or self.params, "batch_stats": self.batch_stats}
+        return self.ema or averaged(self.params, self.batch_stats)
+
+
+def averaged(params, batch_stats) -> dict:
+    """What the moving average is of. The statistics too: those of the latest weights are not those of
+    weights that lag behind them."""
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def make_init(
@@ -37,13 +44,13 @@ def make_init(
     def init(rng: jax.Array) -> TrainState:
         init_rng, run_rng = jax.random.split(rng)
         variables = init_variables(init_rng)
-        params = variables["params"]
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state=tx.init(params),
-            batch_stats=variables.get("batch_stats", {}),
-            ema=jax.tree.map(jnp.copy, params) if ema else {},
+            batch_stats=batch_stats,
+            ema=jax.tree.map(jnp.copy, averaged(params, batch_stats)) if ema else {},
             rng=jax.random.key_data(run_rng),
         )
 
@@ -70,5 +77,5 @@ def with_weights(state: TrainState, variables, shardings: TrainState) -> TrainSt
     in its own shardings; the moving average starts from them too."""
     params = jax.device_put(variables["params"], shardings.params)
     batch_stats = jax.device_put(variables["batch_stats"], shardings.batch_stats)
-    ema = jax.tree.map(jnp.copy, params) if state.ema else {}
+    ema = jax.tree.map(jnp.copy, averaged(params, batch_stats)) if state.ema else {}
     return state.replace(params=params, batch_stats=batch_stats, ema=ema)

@@ -16,7 +16,7 @@ import optax
 from jaxvid.metrics.sums import add
 from jaxvid.nn.rows import rows_divided
 from jaxvid.train.optim import learning_mask
-from jaxvid.train.state import TrainState
+from jaxvid.train.state import TrainState, averaged
 
 
 def make_train_step(
@@ -104,7 +104,7 @@ def make_train_step(
         ema = state.ema
         if ema_decay:
             decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            ema = optax.incremental_update(params, state.ema, 1.0 - decay)
+            ema = optax.incremental_update(averaged(params, batch_stats), state.ema, 1.0 - decay)
         # A batch whose every row is masked has nothing to teach: the weights stay as they are.
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         use = finite & (weight > 0)

@@ -19,12 +19,14 @@ from jaxvid.train.state import TrainState
 
 def state(i, ema=False):
     params = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3) * i}}
+    batch_stats = {"norm": {"mean": jnp.ones(2) * i}}
+    average = jax.tree.map(jnp.negative, {"params": params, "batch_stats": batch_stats})
     return TrainState(
         step=jnp.int32(i),
         params=params,
         opt_state=(jnp.ones(3) * i, {"mu": jnp.zeros(2)}),
-        batch_stats={"norm": {"mean": jnp.ones(2) * i}},
-        ema={"a": {"kernel": -params["a"]["kernel"]}} if ema else {},
+        batch_stats=batch_stats,
+        ema=average if ema else {},
         rng=jnp.zeros(2, jnp.uint32),
     )
 
@@ -72,7 +74,7 @@ def test_weights_alone_come_as_numpy_the_average_first(tmp_path):
     kernel = weights["params"]["a"]["kernel"]
     assert isinstance(kernel, np.ndarray)
     np.testing.assert_array_equal(kernel, -3 * np.arange(6.0).reshape(2, 3))
-    np.testing.assert_array_equal(weights["batch_stats"]["norm"]["mean"], [3, 3])
+    np.testing.assert_array_equal(weights["batch_stats"]["norm"]["mean"], [-3, -3])
 
 
 def test_names_that_are_not_there(filled, tmp_path):

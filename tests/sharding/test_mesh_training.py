@@ -112,7 +112,7 @@ def assert_divided(state, shape):
         could = any(n % fsdp == 0 for n in x.shape) and x.size >= MIN_ELEMENTS_TO_DIVIDE
         if fsdp > 1 and could and "tensor" not in specs[path]:
             assert "fsdp" in specs[path], f"{path} {x.shape}: {specs[path]}"
-    assert {path: x.sharding.spec for path, x in flatten(state.ema).items()} == specs
+    assert {path: x.sharding.spec for path, x in flatten(state.ema["params"]).items()} == specs
     followed = 0
     for path, x in jax.tree_util.tree_leaves_with_path(state.opt_state):
         own = next((p for p in specs if path_name(path).endswith("/" + p)), None)

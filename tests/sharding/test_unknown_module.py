@@ -60,7 +60,7 @@ def test_large_weights_are_divided_along_their_largest_axis_that_can_be():
         "odd": P(),  # neither 67 nor 63 is a multiple of 8
         "few": P(),  # too small to be worth it
     }
-    for tree in (state.params, state.ema, state.opt_state.mu, state.opt_state.nu):
+    for tree in (state.params, state.ema["params"], state.opt_state.mu, state.opt_state.nu):
         assert {name: x.sharding.spec for name, x in flatten(tree).items()} == want
     whole = bytes_a_device(made().abstract(mesh_of(8, 1, 1)).params)
     held = 4 * ((40 * 128 + 3 * 128 * 64 + 64 * 67) // 8 + 67 * 63 + 63 * 8)

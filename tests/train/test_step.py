@@ -106,12 +106,34 @@ def test_ema_by_hand():
     state = start(tx, ema=True)
     new, _ = step_of(tx, ema_decay=0.75)(state, batch())
     want = 0.1 * state.params["w"] + 0.9 * new.params["w"]  # at step 0 (1 + 0) / (10 + 0) remain
-    np.testing.assert_allclose(new.ema["w"], want, atol=1e-6)
-    assert new.eval_variables()["params"] is new.ema
+    np.testing.assert_allclose(new.ema["params"]["w"], want, atol=1e-6)
+    assert new.eval_variables() is new.ema
     later = state.replace(step=jnp.asarray(1000))
     new, _ = step_of(tx, ema_decay=0.75)(later, batch())
     want = 0.75 * state.params["w"] + 0.25 * new.params["w"]
-    np.testing.assert_allclose(new.ema["w"], want, atol=1e-6)
+    np.testing.assert_allclose(new.ema["params"]["w"], want, atol=1e-6)
+
+
+def test_statistics_are_averaged_like_the_weights_they_are_of():
+    def apply_and_measure(variables, inputs, rng):
+        outputs, _ = apply(variables, inputs, rng)
+        return outputs, {"norm": {"mean": jnp.full(2, 3.0), "var": jnp.full(2, 5.0)}}
+
+    def init(rng):
+        weights = start(optax.identity()).params
+        return {
+            "params": weights,
+            "batch_stats": {"norm": {"mean": jnp.zeros(2), "var": jnp.ones(2)}},
+        }
+
+    tx = optax.identity()
+    state = make_init(init, tx, ema=True)(jax.random.key(0)).replace(step=jnp.asarray(1000))
+    parts = (apply_and_measure, classify.build(), tx, prepare, lambda s: 0.5)
+    new, _ = jax.jit(make_train_step(*parts, ema_decay=0.75))(state, batch())
+    found = new.eval_variables()["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], [0.75, 0.75])
+    np.testing.assert_allclose(found["var"], [2.0, 2.0])
+    np.testing.assert_allclose(new.batch_stats["norm"]["mean"], [3.0, 3.0])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
