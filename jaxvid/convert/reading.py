@@ -172,6 +172,12 @@ def _checkpoint(
         clip = found.source.clip(config)
         arguments = found.source.arguments(config)
         names = hf_folder.class_names(dict(config))
+        rows = arguments.get("num_classes")
+        if names and rows and len(names) != rows:
+            raise ConversionError(
+                f"id2label names {len(names)} classes, the head has {rows}: "
+                "correct id2label, or take it out (the classes are then numbers)"
+            )
     known = dict(found.source.preprocessing(config))
     geometry = {"num_frames": clip[0], "size": clip[1]}
     return Checkpoint(

@@ -10,6 +10,7 @@ A table is `jaxvid/convert/<model>.py` beside `jaxvid/models/<model>.py` and has
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ from jaxvid.convert.layout import LayoutError
 from jaxvid.convert.rules import Entry, Rule, Waive, leaf, patterns
 from jaxvid.core import lookup
 from jaxvid.core.errors import ConversionError, UnknownNameError, nearest
+
+log = logging.getLogger("jaxvid")
 
 Clip = tuple[int, int, int, int]  # T, H, W, C
 NATIVE = "jaxvid"
@@ -155,7 +158,7 @@ def sources_of(model: str) -> list[Found]:
 def find(arch: str, keys: Iterable[str] | None = None) -> Found:
     """The source called `arch` ("torchvision/r2plus1d_18", or "r2plus1d_18" where only one is called
     so), or, for the plain name of a model, the one of its sources, or of those it can start from,
-    that knows most of these keys.
+    that knows most of these keys; where others have the same keys, a warning says so.
 
     Raises UnknownNameError with the nearest name and the list.
     """
@@ -167,11 +170,31 @@ def find(arch: str, keys: Iterable[str] | None = None) -> Found:
         return alone[0]
     if has_table(arch) and keys is not None:
         started_from = [name for name in transfers(arch) if has_table(name)]
-        return detect(keys, [f for name in (arch, *started_from) for f in sources_of(name)])
+        best = detect(keys, [f for name in (arch, *started_from) for f in sources_of(name)])
+        _warn_of_others(best)
+        return best
     known = [*by_name, *lookup.names("conversion")]
     raise UnknownNameError(
         f"unknown arch {arch!r}.{nearest(arch, known)} Known: {', '.join(known)}."
     )
+
+
+def _warn_of_others(found: Found) -> None:
+    """A length and size of clips that the keys do not tell are those of the source that was taken."""
+    mine = found.source
+    same = [
+        other.arch
+        for other in sources_of(found.model)
+        if other.source.model_type == mine.model_type  # folders of Hugging Face name themselves
+        and other.source.entries == mine.entries
+        and other.source.clip != mine.clip
+    ]
+    if same:
+        log.warning(
+            "the keys are those of %s, and of %s: taken for the first; say which with arch=…",
+            found.arch,
+            ", ".join(same),
+        )
 
 
 def detect(keys: Iterable[str], candidates: Iterable[Found]) -> Found:

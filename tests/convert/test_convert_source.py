@@ -39,6 +39,18 @@ def test_a_models_plain_name_is_resolved_by_the_keys():
     assert source.find("videomae_pretrain", PRETRAINING_KEYS).arch == "videomae/pretrain"
 
 
+def test_what_the_keys_do_not_tell_is_said(caplog):
+    with caplog.at_level("WARNING", logger="jaxvid"):
+        source.find("videomae", ORIGINAL_KEYS)  # V2's keys too, for the same clips
+        assert not caplog.records
+        found = source.find("x3d", ["blocks.0.conv.conv_t.weight"])
+    assert found.arch == "pytorchvideo/x3d_m"
+    assert "those of pytorchvideo/x3d_m, and of pytorchvideo/x3d_s, pytorchvideo" in caplog.text
+    caplog.clear()
+    source.find("pytorchvideo/x3d_xs", ["blocks.0.conv.conv_t.weight"])
+    assert not caplog.records
+
+
 def test_an_unknown_arch_names_the_nearest_and_all():
     with pytest.raises(UnknownNameError, match=r"Did you mean 'hf/videomae'\?.*videomae/finetune"):
         source.find("hf/videomea")

@@ -68,6 +68,13 @@ def test_a_classifier_keeps_its_head(tmp_path):
     assert json.loads((tmp_path / "saved/config.json").read_text())["model_type"] == "videomae"
 
 
+def test_names_of_another_number_of_classes_are_refused(tmp_path):
+    names = {str(i): f"class {i}" for i in range(9)}
+    path = folder(tmp_path, head=True, architectures=["VideoMAEv2"], id2label=names)
+    with pytest.raises(ConversionError, match="id2label names 9 classes, the head has 10: correct"):
+        jaxvid.from_pretrained(path)
+
+
 def test_the_epsilon_is_the_configs(tmp_path):
     path = folder(tmp_path, head=True, model_config={**SAID, "layer_norm_eps": 0.25})
     model, _, info = jaxvid.from_pretrained(path)
