@@ -23,6 +23,7 @@ from jaxvid.core.record import DatasetIndex
 from jaxvid.data import text
 from jaxvid.data.source import NO_FLOW
 from jaxvid.evaluate import reconstruct
+from jaxvid.nn.class_texts import symbols
 from jaxvid.ops import prepare
 from jaxvid.ops.flip import swap_table
 from jaxvid.ops.scores import scores
@@ -72,7 +73,7 @@ def name_classes(c: ConfigDict, class_names: Sequence[str]) -> None:
     """Gives a model that compares with texts (field class_texts) the tokens of its classes, in
     model.overrides, by the tokenizer that lies with init.checkpoint; other models stay as they are.
 
-    Says aloud when there is no tokenizer. Raises ConfigError for another number of class_words.
+    Says aloud when there is no tokenizer: the tokens are then nn/class_texts.py's `symbols`. Raises ConfigError for another number of class_words.
     """
     fields = lookup.module("model", c.model.name).MODULE.__dataclass_fields__
     words = tuple(c.model.class_words) or tuple(class_names)
@@ -92,12 +93,18 @@ def name_classes(c: ConfigDict, class_names: Sequence[str]) -> None:
             "scratch; a folder of the Hugging Face hub has one",
             *(c.model.name, c.init.checkpoint),
         )
+        c.model.overrides.class_texts = symbols(len(words), _field(c, "vocab_size"))
         return
-    variant = lookup.module("model", c.model.name).VARIANTS[c.model.variant]
-    length = variant.get("context_length", fields["context_length"].default)
-    ids = text.trim(*text.load(folder, context_length=length)(words))
+    ids = text.trim(*text.load(folder, context_length=_field(c, "context_length"))(words))
     c.model.overrides.class_texts = tuple(tuple(row) for row in ids.tolist())
     log.info("classes in words: %s", ", ".join(words))
+
+
+def _field(c: ConfigDict, name: str) -> Any:
+    """What the model's field will be."""
+    module = lookup.module("model", c.model.name)
+    default = module.MODULE.__dataclass_fields__[name].default
+    return {name: default, **module.VARIANTS[c.model.variant], **c.model.overrides}[name]
 
 
 def task_of(c: ConfigDict, records: DatasetIndex) -> Task:

@@ -48,7 +48,7 @@ def read(path: str | PathLike, step: str = "last") -> Checkpoint:
     arguments = lookup.variant(model["name"], module.VARIANTS, model["variant"])
     arguments |= {name: tuples(value) for name, value in model["overrides"].items()}
     if "num_classes" in module.MODULE.__dataclass_fields__:
-        arguments["num_classes"] = len(names)
+        arguments["num_classes"] = 0 if arguments.get("class_texts") else len(names)  # of a head
     task = _task(path, config)
     return Checkpoint(
         model=model["name"],

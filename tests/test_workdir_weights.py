@@ -1,4 +1,4 @@
-"""What a workdir tells of its preprocessing where flow came from a store."""
+"""What a workdir tells of its preprocessing where flow came from a store, and of its classes."""
 
 import contextlib
 import json
@@ -51,3 +51,17 @@ def test_flow_of_a_store_is_told_by_its_method_and_size(told, tmp_path):
 def test_a_store_that_is_gone_leaves_the_method_open(told):
     found = told("stored", store="gone")
     assert found["flow"] == "stored" and found["decode_short_side"] == 100
+
+
+@pytest.mark.parametrize("texts, rows", [(None, 2), (((510, 0, 511), (510, 1, 511)), 0)])
+def test_classes_that_are_texts_have_no_head(tmp_path, monkeypatch, texts, rows):
+    monkeypatch.setattr(workdir_weights, "Checkpoints", NoWeights)
+    c = config.default()
+    c.model.name, c.model.variant = "clip_pooling", "test"
+    if texts:
+        c.model.overrides.class_texts = texts
+    (tmp_path / "config.json").write_text(json.dumps(config.plain(c)))
+    (tmp_path / "classes.json").write_text('{"0": "a", "1": "b"}')
+    found = workdir_weights.read(tmp_path)
+    assert found.arguments["num_classes"] == rows and found.info["class_names"] == ["a", "b"]
+    assert found.arguments.get("class_texts") == texts

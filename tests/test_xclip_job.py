@@ -139,7 +139,8 @@ def test_no_tokenizer_is_said_aloud(words, home, caplog):
     with caplog.at_level(logging.WARNING, logger="jaxvid"):
         build.name_classes(c, ["left", "right"])
     assert "each class is a word without meaning" in caplog.text
-    assert "class_texts" not in c.model.overrides
+    # What the workdir needs to know its classes by: tokens 0 and 1 between the vocabulary's last two.
+    assert c.model.overrides.class_texts == ((510, 0, 511), (510, 1, 511))
 
 
 def test_pooling_compares_with_texts_where_the_objective_does(words, home, folder):
