@@ -94,7 +94,7 @@ class Report:
         if isinstance(self.program, Program):
             yield from self._of_program(self.program)
         yield "FLOPs a clip", f"{_flops(self.useful_flops / self.batch_size)}, forward and backward"
-        done = f"{_flops(self.done_flops)} with what is computed again"
+        done = f"{_flops(self.done_flops)} as programmed, what is computed again included"
         yield "FLOPs a step", f"{_flops(self.useful_flops)}; {done}"
         if isinstance(self.program, Program) and self.estimate:
             yield from self._of_time(self.estimate)

@@ -97,11 +97,13 @@ def load(
     return loading.filled, Report(used, loading.waived, loading.fresh)
 
 
-def save(variables: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
+def save(
+    variables: Mapping[str, Any], entries: Sequence[Entry], name: str = "this format"
+) -> dict[str, Any]:
     """Model to checkpoint: flat {path: array} -> {key: array}, by the same table read backwards.
 
     Where a table knows several spellings of a key the first one is written. Raises ConversionError
-    listing all leaves that no rule writes.
+    listing all leaves that no rule of `name` writes.
     """
     state: dict[str, Any] = {}
     written: set[str] = set()
@@ -115,7 +117,7 @@ def save(variables: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, An
             results = rule.operation.save(arrays)
             state.update(zip(keys, [_result(r, r.dtype, real) for r in results], strict=True))
             written.update(paths)
-    _raise_if_unwritten(variables, written)
+    _raise_if_unwritten(variables, written, name)
     _add_aliases_and_counters(state, variables, entries)
     return state
 
@@ -263,11 +265,11 @@ class _Loading:
         return [f"{key} {tuple(self.state[key].shape)}" for key in keys]
 
 
-def _raise_if_unwritten(variables: Mapping[str, Any], written: set[str]) -> None:
+def _raise_if_unwritten(variables: Mapping[str, Any], written: set[str], name: str) -> None:
     lost = [f"{path} {tuple(x.shape)}" for path, x in variables.items() if path not in written]
     if lost:
         raise ConversionError(
-            f"{len(lost)} of the model's leaves have no place in this format; nothing was saved:"
+            f"{len(lost)} of the model's leaves have no place in {name}; nothing was saved:"
             + "".join(f"\n    {line}" for line in lost)
         )
 

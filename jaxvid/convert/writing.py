@@ -49,7 +49,7 @@ def to_state(
         config = found.source.config(arguments, clip)
         _check_expressed(arguments, found.source.arguments(config), arch)
     entries = rules_for(found.source, config)
-    return Written(apply.save(variables, entries), arguments, config)
+    return Written(apply.save(variables, entries, arch), arguments, config)
 
 
 def hf_config(written: Written, arch: str, info: Mapping[str, Any]) -> dict[str, Any] | None:

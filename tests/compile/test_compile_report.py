@@ -92,7 +92,9 @@ def test_the_table():
     assert rows["assumed"] == "400 classes"
     assert rows["all-gather"] == "0.93 GiB, 1 times (1 in loops of unknown length)"
     assert rows["FLOPs a clip"] == "1.5 TFLOP, forward and backward"
-    assert rows["FLOPs a step"] == "12 TFLOP; 16 TFLOP with what is computed again"
+    assert (
+        rows["FLOPs a step"] == "12 TFLOP; 16 TFLOP as programmed, what is computed again included"
+    )
     assert rows["a step, estimated"] == "40 ms if these overlap wholly, 80 ms if not"
     assert rows["clips a second"] == "200, or 100"
     assert rows["share of peak"] == "75%, or 38%"

@@ -161,7 +161,7 @@ def test_what_the_reference_cannot_be_is_not_written():
         saving.to_state_dict(model, random_variables(model), arch=HF, clip=CLIP)
     model = tiny()
     with pytest.raises(
-        ConversionError, match="have no place in this format(.|\n)*pooler/query_tok"
+        ConversionError, match=r"have no place in hf/vjepa2_encoder;(.|\n)*pooler/query_tok"
     ):
         saving.to_state_dict(model, random_variables(model), arch=ENCODER, clip=CLIP)
 
