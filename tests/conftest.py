@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quickly_made():
-    """Programs that run once: made in less time, run in more. For tests that mostly wait for XLA."""
+    """Programs that run once: made in less time, run in more. For files that mostly wait for XLA."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -35,6 +35,7 @@ def make_environment(cache: Path, *, devices: int, **more: str) -> dict[str, str
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # what runs for seconds is made in less
         "PYTHON": sys.executable,
         **more,
     }

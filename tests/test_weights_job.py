@@ -13,6 +13,8 @@ from jaxvid.checkpoint.manager import Checkpoints
 from jaxvid.cli import convert
 from jaxvid.main import main
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, write_video):

@@ -14,6 +14,8 @@ from jaxvid.cli import predict
 from jaxvid.data import text
 from jaxvid.main import main
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 pytest.importorskip("tokenizers")
 CLIP = str(Path(__file__).parent / "data" / "clips" / "arm_wrestling.mp4")
 RECIPE = """

@@ -8,6 +8,8 @@ from jaxvid.core.errors import ConfigError
 from jaxvid.infer.zero_shot import ZeroShot
 from jaxvid.models import clip_pooling, xclip
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 VIDEO = np.random.default_rng(0).standard_normal((3, 4, 32, 32, 3), dtype=np.float32)
 LABELS = ["fight", "hug"]
 TEMPLATES = ("{}", "a {}!", "my {}")

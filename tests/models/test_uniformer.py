@@ -15,6 +15,8 @@ from jaxvid.models import uniformer
 sys.path.insert(0, str(Path(__file__).parents[1] / "goldens"))
 import check
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 PROBES = {
     "patch_embed1": "encoder/patch_norm",
     **{f"patch_embed{i + 1}": f"encoder/merge_{i}" for i in (1, 2, 3)},

@@ -20,6 +20,8 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 sys.path.insert(0, str(GOLDENS))
 import check
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 # --- references -----------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ from jaxvid.nn.inception import (
     reach,
 )
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 PLAIN = Parts(BatchNorm)
 VIDEO = np.random.default_rng(0).standard_normal((2, 4, 8, 8, 3), dtype=np.float32)
 

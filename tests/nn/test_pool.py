@@ -8,6 +8,8 @@ from jax import lax
 
 from jaxvid.nn.pool import average_pool, global_mean, max_pool, window_mean
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 # Compiles five times as fast; what is computed stays.
 QUICK = {"xla_backend_optimization_level": 0}
 

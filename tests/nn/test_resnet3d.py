@@ -10,6 +10,8 @@ import pytest
 from jaxvid.nn.batch_norm import BatchNorm
 from jaxvid.nn.resnet3d import Backbone, Block, Factored, Layer, Stage, basic, bottleneck, repeat
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 X = np.random.default_rng(0).normal(size=(2, 5, 8, 6, 4)).astype(np.float32)
 NORM = BatchNorm
 

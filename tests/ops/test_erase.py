@@ -8,6 +8,8 @@ import pytest
 from jaxvid.core.errors import UnknownNameError
 from jaxvid.ops.erase import random_erasing
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 N, T, H, W = 300, 2, 24, 40
 ONES = jnp.ones((N, T, H, W, 3))
 

@@ -10,6 +10,8 @@ import pytest
 from jaxvid.core.errors import UnknownNameError
 from jaxvid.ops.erase import random_erasing
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 N, T, H, W = 400, 6, 12, 16
 ONES = jnp.ones((N, T, H, W, 3))
 

@@ -6,6 +6,8 @@ import pytest
 from jaxvid.core import warn_once
 from jaxvid.ops import mix
 
+pytestmark = pytest.mark.usefixtures("quickly_made")
+
 N, T, H, W = 8, 2, 12, 20
 KINDS = [mix.mixup, mix.cutmix, mix.mixup_or_cutmix]
 EITHER_IS_ENOUGH = [*(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[:2]), KINDS[2]]
