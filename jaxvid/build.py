@@ -73,7 +73,8 @@ def name_classes(c: ConfigDict, class_names: Sequence[str]) -> None:
     """Gives a model that compares with texts (field class_texts) the tokens of its classes, in
     model.overrides, by the tokenizer that lies with init.checkpoint; other models stay as they are.
 
-    Says aloud when there is no tokenizer: the tokens are then nn/class_texts.py's `symbols`. Raises ConfigError for another number of class_words.
+    Says aloud when there is no tokenizer: the tokens are then nn/class_texts.py's `symbols`. Raises
+    ConfigError for another number of class_words.
     """
     fields = lookup.module("model", c.model.name).MODULE.__dataclass_fields__
     words = tuple(c.model.class_words) or tuple(class_names)

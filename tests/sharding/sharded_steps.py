@@ -15,7 +15,6 @@ from jaxvid.core.batch import AUDIO, LABEL, MASK, ROW, VIDEO
 from jaxvid.sharding.mesh import batch_sharding, make_mesh, replicated
 from jaxvid.sharding.rules import TRANSFORMER_RULES
 from jaxvid.train import state as train_state
-from jaxvid.train.state import averaged
 
 CLASSES = 4
 QUICKLY_MADE = {"xla_backend_optimization_level": 0}
@@ -82,7 +81,7 @@ class Training:
             lambda x: np.asarray(x) + 0.02 * rng.normal(size=x.shape).astype(np.float32),
             state.params,
         )
-        ema = averaged(params, state.batch_stats) if state.ema else {}
+        ema = train_state.averaged(params, state.batch_stats) if state.ema else {}
         return jax.device_get(state.replace(params=params, ema=ema))
 
     def compiled(self, mesh: Mesh, batch, **options):
