@@ -207,8 +207,11 @@ def _head_by_head_forward(scale: float, clips: int, query, key, value, bias=None
         return None, tuple(jnp.concatenate(x, axis=-2) for x in zip(*parts, strict=True))
 
     by_head = None if bias is None else bias[0].astype(jnp.float32)
-    _, kept = _each_head(turn, None, _heads_first(clips, query, key, value), by_head)
-    return _heads_back(kept[0], query), (query, key, value, bias, *kept)
+    arrays = _heads_first(clips, query, key, value)
+    over = arrays[0], arrays[0][..., :1].astype(jnp.float32)
+    _, (out, log_total) = _each_head(turn, None, over, arrays, by_head)
+    out = _heads_back(out, query.shape)
+    return out, (query, key, value, bias, out, log_total)
 
 
 def _head_by_head_backward(scale: float, clips: int, kept, gradient):
@@ -226,10 +229,8 @@ def _head_by_head_backward(scale: float, clips: int, kept, gradient):
         return keys @ to_scores, to_scores @ query, weights @ gradient, to_bias
 
     def turn(arrays, bias):
-        *arrays, log_total = arrays
-        query, key, value, gradient, out = (x.astype(jnp.float32) for x in arrays)
+        query, key, value, gradient, log_total, own = (x.astype(jnp.float32) for x in arrays)
         query = query * scale
-        own = jnp.sum(gradient * out, axis=-1, keepdims=True)
         keys, *rest = _transposed(key * scale, query, gradient, log_total, own)
         queries, gradients, log_total, own = rest
         some = _chunks(key)
@@ -243,37 +244,63 @@ def _head_by_head_backward(scale: float, clips: int, kept, gradient):
             jnp.concatenate(to_value, axis=-2),
         )
 
-    arrays = (*_heads_first(clips, query, key, value, gradient), out, log_total)
+    rows = (-1, out.shape[2] * out.shape[3])  # as a linear layer takes `out`, or it is kept twice
+    own = gradient.reshape(rows).astype(jnp.float32) * out.reshape(rows).astype(jnp.float32)
+    own = jnp.sum(own.reshape(out.shape), axis=-1, keepdims=True)
+    *arrays, gradient, own = _heads_first(clips, query, key, value, gradient, own)
     by_key = None if bias is None else _transposed(bias[0].astype(jnp.float32))[0]
     start = None if bias is None else jnp.zeros(by_key.shape[1:])
-    to_bias, grads = _each_head(turn, start, arrays, by_key)
+    room = [jnp.broadcast_to(gradient[..., :1, :], x.shape) for x in arrays]
+    to_bias, grads = _each_head(turn, start, room, (*arrays, gradient, log_total, own), by_key)
     if bias is not None:
         to_bias = jnp.swapaxes(to_bias, -1, -2)[None].astype(bias.dtype)
-    return (*map(_heads_back, grads, (query, key, value)), to_bias)
+    grads = (_heads_back(x, like.shape) for x, like in zip(grads, (query, key, value), strict=True))
+    return (*grads, to_bias)
 
 
 _head_by_head.defvjp(_head_by_head_forward, _head_by_head_backward)
 
 
-def _each_head(turn, start, arrays, bias):
+def _each_head(turn, start, over, arrays, bias):
     """turn(arrays (clips, …), bias (…) or None) -> (summand, results), for arrays of `_heads_first` and
-    bias (H, …): the sums over N / clips from `start` on, and the results, as the arrays."""
+    bias (H, …): the sums over N / clips from `start` on, and the results, in arrays like those of
+    `over`. Theirs is the room: XLA's CPU backend makes that of a loop's own results as soon as it can,
+    that for the gradients of all layers before the first layer."""
+    over, arrays = tuple(over), tuple(arrays)
+    heads, times = arrays[0].shape[:2]
     if bias is None:  # one loop: two, one in the other, take a tenth longer
-        first = arrays[0].shape[:2]
-        flat = tuple(x.reshape(-1, *x.shape[2:]) for x in arrays)
-        results = jax.lax.map(lambda some: turn(some, None)[1], flat)
-        return None, tuple(x.reshape(*first, *x.shape[1:]) for x in results)
+        over, arrays = _flat(over), _flat(arrays)
 
-    def head(of_head):
-        *arrays, bias = of_head
+        def head(i, over):
+            return _written(over, turn(_taken(arrays, i), None)[1], i)
 
-        def add(total, some):
-            summand, results = turn(some, bias)
-            return jax.tree.map(jnp.add, total, summand), results
+        over = jax.lax.fori_loop(0, heads * times, head, over)
+        return None, jax.tree.map(lambda x: x.reshape(heads, times, *x.shape[1:]), over)
 
-        return jax.lax.scan(add, start, tuple(arrays))
+    def biased_head(i, carry):
+        def add(j, carry):
+            total, over = carry
+            summand, results = turn(_taken(arrays, (i, j)), bias[i])
+            return jax.tree.map(jnp.add, total, summand), _written(over, results, (i, j))
 
-    return jax.lax.map(head, (*arrays, bias))
+        sums, over = carry
+        total, over = jax.lax.fori_loop(0, times, add, (start, over))
+        return _written(sums, total, i), over
+
+    sums = None if start is None else bias
+    return jax.lax.fori_loop(0, heads, biased_head, (sums, over))
+
+
+def _flat(tree):
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def _taken(arrays, i):
+    return jax.tree.map(lambda x: x[i], arrays)
+
+
+def _written(arrays, values, i):
+    return jax.tree.map(lambda x, y: x.at[i].set(y.astype(x.dtype)), arrays, values)
 
 
 def _heads_first(clips: int, *arrays):
@@ -284,10 +311,10 @@ def _heads_first(clips: int, *arrays):
     return tuple(x.reshape(x.shape[0], -1, clips, *x.shape[2:]) for x in arrays)
 
 
-def _heads_back(x, like):
-    """The inverse; -> the shape and dtype of `like`."""
-    n, length, heads, size = like.shape
-    return jnp.moveaxis(x.reshape(heads, n, length, size), 0, 2).astype(like.dtype)
+def _heads_back(x, shape):
+    """The inverse; -> (N, L, H, D), the shape given"""
+    n, length, heads, size = shape
+    return jnp.moveaxis(x.reshape(heads, n, length, size), 0, 2)
 
 
 def _transposed(*arrays):

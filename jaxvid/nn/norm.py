@@ -24,15 +24,15 @@ def _forward(x, scale, bias, epsilon):
     y = x.astype(jnp.float32)
     mean = jnp.mean(y, axis=-1, keepdims=True)
     centred = y - mean
-    factor = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
-    out = centred * factor * scale + bias
-    return out.astype(x.dtype), (x, scale, mean, factor)
+    variance = jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon
+    out = centred * jax.lax.rsqrt(variance) * scale + bias
+    return out.astype(x.dtype), (x, scale, mean, jnp.sqrt(variance))
 
 
 def _backward(epsilon, kept, gradient):
-    x, scale, mean, factor = kept
+    x, scale, mean, deviation = kept
     grads = jax.lax.platform_dependent(
-        x, scale, mean, factor, gradient, cpu=_gradients_by_products, default=_gradients
+        x, scale, mean, deviation, gradient, cpu=_gradients_by_products, default=_gradients
     )
     return grads
 
@@ -40,9 +40,10 @@ def _backward(epsilon, kept, gradient):
 layer_norm.defvjp(_forward, _backward)
 
 
-def _gradients(x, scale, mean, factor, gradient):
+def _gradients(x, scale, mean, deviation, gradient):
     rows = tuple(range(x.ndim - 1))
     gradient = gradient.astype(jnp.float32)
+    factor = 1.0 / deviation
     unit = (x.astype(jnp.float32) - mean) * factor
     scaled = gradient * scale
     along = jnp.mean(scaled * unit, axis=-1, keepdims=True)
@@ -50,15 +51,17 @@ def _gradients(x, scale, mean, factor, gradient):
     return to_x.astype(x.dtype), jnp.sum(gradient * unit, rows), jnp.sum(gradient, rows)
 
 
-def _gradients_by_products(x, scale, mean, factor, gradient):
+def _gradients_by_products(x, scale, mean, deviation, gradient):
+    """Divided, not multiplied by what the forward pass multiplied by: XLA's CPU backend would keep that
+    as large as x."""
     rows = tuple(range(x.ndim - 1))
     gradient = gradient.astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - mean) * factor
+    unit = (x.astype(jnp.float32) - mean) / deviation
     ones = jnp.ones(x.shape[:-1], jnp.float32)
     weights = scale / x.shape[-1]
     average = (gradient @ weights)[..., None]
     along = ((gradient * unit) @ weights)[..., None]
-    to_x = factor * (gradient * scale - average - unit * along)
+    to_x = (gradient * scale - average - unit * along) / deviation
     to_scale = jnp.tensordot(ones, gradient * unit, (rows, rows))
     return to_x.astype(x.dtype), to_scale, jnp.tensordot(ones, gradient, (rows, rows))
 

@@ -49,9 +49,7 @@ def selective_scan(
 def _lowered(x, dt, b, c, a, *, chunk):
     arrays = x, dt, a, b, c
     parallel = _parallel if chunk is None else _chunked(chunk)
-    return jax.checkpoint(
-        lambda *arrays: jax.lax.platform_dependent(*arrays, cpu=_stepwise, default=parallel)
-    )(*arrays)
+    return jax.lax.platform_dependent(*arrays, cpu=_stepwise, default=jax.checkpoint(parallel))
 
 
 def _check(x, dt, a, b, c, chunk) -> None:
@@ -145,7 +143,58 @@ def _chunked(size: int):
     return scan
 
 
+STEPS = 64  # whose states are computed again, and kept, together
+
+
+@jax.custom_vjp
 def _stepwise(x, dt, a, b, c):
+    """Not with a checkpoint, as the other: XLA's CPU backend makes room for what a loop keeps as soon as
+    it can, for the states of all layers before the first layer."""
+    return _stepwise_forward(x, dt, a, b, c)[0]
+
+
+def _stepwise_forward(x, dt, a, b, c):
+    arrays = tuple(_chunks_first(array) for array in (x, dt, b, c))
+    count = len(arrays[0])
+
+    def chunk(i, carry):
+        state, states, y = carry
+        after, read = _steps(state, tuple(array[i] for array in arrays), a)
+        return after, states.at[i].set(state), y.at[i].set(read)
+
+    start = jnp.zeros((x.shape[0], a.shape[1], a.shape[0]), jnp.float32)
+    states = jnp.zeros((count, *start.shape), jnp.float32)
+    _, states, y = jax.lax.fori_loop(0, count, chunk, (start, states, arrays[0]))
+    return _chunks_back(y, x.shape), (arrays, a, states)
+
+
+def _stepwise_backward(kept, gradient):
+    arrays, a, states = kept
+    shape, gradients = gradient.shape, _chunks_first(gradient)
+    count = len(states)
+
+    def chunk(j, carry):
+        i = count - 1 - j
+        to_state, to_a, grads = carry
+        _, pull = jax.vjp(_steps, states[i], tuple(array[i] for array in arrays), a)
+        to_state, some, more = pull((to_state, gradients[i]))
+        grads = tuple(x.at[i].set(y) for x, y in zip(grads, some, strict=True))
+        return to_state, to_a + more, grads
+
+    states_like = gradients[..., : a.shape[1]]
+    room = gradients, gradients, states_like, states_like
+    start = jnp.zeros_like(states[0]), jnp.zeros_like(a), room
+    _, to_a, grads = jax.lax.fori_loop(0, count, chunk, start)
+    to_x, to_dt, to_b, to_c = (_chunks_back(x, (*shape[:2], x.shape[-1])) for x in grads)
+    return to_x, to_dt, to_a, to_b, to_c
+
+
+_stepwise.defvjp(_stepwise_forward, _stepwise_backward)
+
+
+def _steps(state, arrays, a):
+    """From one state (N, S, E) to the next but some: x, dt, b, c (steps, N, …) -> state, y"""
+
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def step(state, arrays):
         x, dt, b, c = arrays
@@ -153,7 +202,18 @@ def _stepwise(x, dt, a, b, c):
         state = decay * state + inputs
         return state, _read(state, c)
 
-    start = jnp.zeros((x.shape[0], a.shape[1], a.shape[0]), jnp.float32)
-    time_first = tuple(jnp.swapaxes(array, 0, 1) for array in (x, dt, b, c))
-    _, y = jax.lax.scan(step, start, time_first)
-    return jnp.swapaxes(y, 0, 1)  # (T, N, E) -> (N, T, E)
+    return jax.lax.scan(step, state, arrays)
+
+
+def _chunks_first(array):
+    """(N, T, F) -> (chunks, steps, N, F); added steps have dt = 0, which leaves the state as it is"""
+    n, steps, features = array.shape
+    size = min(STEPS, steps)
+    padded = jnp.pad(array, ((0, 0), (0, -steps % size), (0, 0)))
+    return jnp.moveaxis(padded, 0, 1).reshape(-1, size, n, features)
+
+
+def _chunks_back(array, shape):
+    """The inverse; shape: (N, T, F)"""
+    n, steps, features = shape
+    return jnp.moveaxis(array.reshape(-1, n, features), 0, 1)[:, :steps]
