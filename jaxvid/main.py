@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from jaxvid import config
 from jaxvid.core import xla_flags
+from jaxvid.core.device_memory import is_full, what_helps, what_is_full
 from jaxvid.core.errors import USER_ERRORS
 from jaxvid.core.places import place
 from jaxvid.run_compile import compile_ahead
@@ -83,8 +86,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         goodbye.end_all("interrupted")
         return 130
     except Exception as error:
+        if is_full(error):
+            words = _too_large(error, args.mode)
+            print(f"\nerror: {words}", file=sys.stderr)
+            goodbye.end_all(words)
+            return 1
         goodbye.end_all_unexpectedly(error)
         raise
+
+
+def _too_large(error: Exception, mode: str) -> str:
+    device = jax.local_devices()[0]
+    said = f"the memory of {device.device_kind} is full: {what_is_full(error)}. "
+    if mode == "eval":
+        return said + "A smaller evaluation.batch_size helps"
+    helps = what_helps(on_cpu=device.platform == "cpu")
+    return (
+        f"{said}{helps}, in evaluation a smaller evaluation.batch_size; --mode compile says what a "
+        "training step needs"
+    )
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -6,6 +6,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
+from jaxvid.core.device_memory import is_full, what_is_full
 from jaxvid.core.errors import USER_ERRORS, nearest
 
 
@@ -28,6 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return 130
+        except Exception as error:
+            if not is_full(error):
+                raise
+            print(f"error: a device's memory is full: {what_is_full(error)}", file=sys.stderr)
+            print(
+                "Less at a time helps: of `jaxvid predict` a smaller --batch-size", file=sys.stderr
+            )
+            return 2
     lines = []
     for verb in verbs():
         doc = importlib.import_module(f"jaxvid.cli.{verb}").__doc__ or ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import jax
 
+from jaxvid.core.device_memory import is_full
 from jaxvid.metrics.collectives import Traffic, traffic
 from jaxvid.metrics.memory_traffic import touched_bytes
 
@@ -61,7 +62,7 @@ def compile_program(
     try:
         compiled = traced.lower(lowering_platforms=platforms).compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_full(error):
             raise
         return too_large(str(error))
     sizes, text = compiled.memory_analysis(), compiled.as_text()

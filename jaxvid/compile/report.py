@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxvid.compile.estimate import Estimate
 from jaxvid.compile.program import Program, TooLarge
+from jaxvid.core.device_memory import what_helps
 from jaxvid.metrics.chips import Chip
 
 GIB = 2**30
@@ -60,8 +61,8 @@ class Report:
         limit = "unknown memory" if self.memory_limit is None else _gib(self.memory_limit)
         if not self.fits:
             return (
-                f"does not fit: {need}, on {self.device} of {limit}. Smaller data.batch_size, more "
-                "devices, model.overrides.remat=True, optim.accumulate_steps or mesh.fsdp help"
+                f"does not fit: {need}, on {self.device} of {limit}. "
+                f"{what_helps(on_cpu=self.device == 'cpu')}"
             )
         if self.memory_limit is None:
             return f"needs {need} a device; the memory of {self.device} is not known here"

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -98,3 +99,35 @@ def test_an_error_of_the_user_is_one_line_and_exit_code_1(capsys, tmp_path):
     recipe = "configs/videomae_rwf.py:test"
     assert main(["--config", recipe, f"--config.data.root={tmp_path}", "--workdir", "w"]) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nBuffers: …"
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_full_device_is_one_line_with_what_helps(monkeypatch, capsys, mode, tmp_path):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError(FULL)
+
+    monkeypatch.setattr("jaxvid.main.evaluate" if mode == "eval" else "jaxvid.main.train", full)
+    words = ["--config", "configs/quickstart.py", "--workdir", str(tmp_path), "--mode", mode]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "error: the memory of cpu is full: Out of memory allocating 8 bytes. A smaller" in said
+    assert "Buffers" not in said and "evaluation.batch_size" in said
+    assert ("data.batch_size" in said) == (mode == "train")
+
+
+def test_a_full_device_of_a_verb(monkeypatch, capsys):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError(FULL)
+
+    monkeypatch.setattr(models, "run", full)
+    assert cli.main(["models"]) == 2
+    said = capsys.readouterr().err
+    assert "error: a device's memory is full: Out of memory allocating 8 bytes\n" in said
+    assert "--batch-size" in said
+
+    monkeypatch.setattr(models, "run", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["models"])

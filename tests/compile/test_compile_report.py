@@ -61,6 +61,8 @@ def test_it_fits_with_the_next_batch_beside_it():
         "does not fit: 7.00 GiB, on TPU v0 of 7.00 GiB."
     )
     assert "model.overrides.remat=True" in tight.verdict()
+    assert "scan_layers" not in tight.verdict()
+    assert "scan_layers" in make(memory_limit=1, device="cpu").verdict()
 
 
 def test_what_the_compiler_could_not_fit():
