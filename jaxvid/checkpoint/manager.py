@@ -247,8 +247,9 @@ class Checkpoints:
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         others = [s for s in self.steps() if s != step]
         return CheckpointError(
-            f"{self.folder / str(step)} cannot be read ({reason}); it is damaged. Remove that folder "
-            f"to go on from an earlier one: there are {others}"
+            f"{self.folder / str(step)} cannot be read ({reason}); it is damaged, or not for this "
+            f"version of orbax-checkpoint ({ocp.__version__}). Move that folder away to go on from an "
+            f"earlier one: there are {others}"
         )
 
     def _compare(self, step: int, abstract_state: Any) -> None:

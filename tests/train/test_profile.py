@@ -36,6 +36,8 @@ def test_the_steps_asked_for_and_no_others(tmp_path, caplog):
     assert [r.getMessage() for r in caplog.records] == [said]
     written = traces(tmp_path)[0].read_bytes()
     assert written.count(b"step_num") and len(written) > 1000
+    if jax.profiler.ProfileData is None:
+        pytest.skip("this jaxlib reads no profiles")
     data = jax.profiler.ProfileData.from_serialized_xspace(written)
     named = [e for plane in data.planes for line in plane.lines for e in line.events]
     steps = [dict(e.stats).get("step_num") for e in named if e.name == "train"]
