@@ -16,7 +16,7 @@ BIAS = RNG.normal(size=(4,)).astype(np.float32)
 PARAMS = {"head": {"kernel": KERNEL, "bias": BIAS}}
 FLAT = {"head/kernel": KERNEL, "head/bias": BIAS}
 PLACES = {
-    "params": {"params": PARAMS, "step": np.int32(3)},
+    "params": {"params": PARAMS, "step": np.array(3, np.int32)},
     "params_in_params": {"params": {"params": PARAMS}},
     "model_params": {"model_params": PARAMS, "rng": np.zeros(2, np.uint32)},
     "optimizer_target": {"optimizer": {"target": PARAMS, "state": {"step": 3}}, "global_step": 3},

@@ -72,7 +72,7 @@ def ready(name):
     return model, variables, inputs, forward
 
 
-@pytest.mark.parametrize("name, variant", cases(), ids=lambda x: x)
+@pytest.mark.parametrize("name, variant", list(cases()), ids=lambda x: x)
 def test_every_variant_is_built_from_its_own_input(name, variant):
     module = lookup.module("model", name)
     assert "test" in module.VARIANTS
