@@ -19,4 +19,7 @@ def what_helps(on_cpu: bool) -> str:
     """Of a training step, as the end of a sentence."""
     # XLA's CPU backend computes again in loops only.
     again = "model.overrides.remat=True" + (" with scan_layers=True" if on_cpu else "")
-    return f"A smaller data.batch_size, more devices, {again}, optim.accumulate_steps or mesh.fsdp help"
+    return (
+        "A smaller data.batch_size, more devices, optim.accumulate_steps, mesh.fsdp or, in models that "
+        f"have it, {again} helps"
+    )

@@ -8,7 +8,7 @@ zero state before the first step,
 It is an associative scan over time, parallel in about 2·log2(T) passes. A CPU has nothing to run the
 passes on and is some 2 to 5 times faster step by step, forward and gradient (1024 channels of 16 states
 over 16, 64 and 256 steps, measured): there it is lowered to a loop. States are float32 everywhere.
-For the gradient they are computed again, not kept, as in section 3.3.2.
+For the gradient they are computed again, not kept, as in section 3.3.2. On a CPU it is reverse-mode only.
 """
 
 import functools

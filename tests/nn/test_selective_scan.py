@@ -18,6 +18,7 @@ FORMS = {
     "public": selective_scan,
     "public, chunked": lambda *arrays: selective_scan(*arrays, chunk=4),
 }
+LONG = 2 * module.STEPS + 5  # what the gradient of the stepwise form takes in three pieces
 
 
 def arrays(steps, n=2, width=5, states=3, dtype=np.float32):
@@ -40,7 +41,7 @@ def loop(x, dt, a, b, c):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("steps", [1, 2, 9, 16])
+@pytest.mark.parametrize("steps", [1, 2, 9, 16, LONG])
 def test_every_form_is_the_loop(form, steps):
     expected = loop(*arrays(steps, dtype=np.float64))
     got = jax.jit(FORMS[form])(*arrays(steps))
@@ -52,7 +53,7 @@ def gradients(form, inputs, gradient):
     return jax.jit(lambda g, *inputs: jax.vjp(form, *inputs)[1](g))(gradient, *inputs)
 
 
-@pytest.mark.parametrize("steps", [1, 9])
+@pytest.mark.parametrize("steps", [1, 9, LONG])
 def test_the_gradient_of_every_form_is_the_sequential_ones(steps):
     inputs = arrays(steps)
     gradient = np.random.default_rng(0).standard_normal((2, steps, 5), dtype=np.float32)
