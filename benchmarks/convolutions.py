@@ -3,8 +3,8 @@
     python benchmarks/convolutions.py [--models r3d slow …] [--all-variants] [--rounds 5] [--worst]
 
 The convolutions are those that the models call when they are traced on their default inputs, one clip,
-so the list follows the code. Both sides run in turn in one process on the same cores in float32: medians
-of the rounds. The gradient is with respect to input and kernel. Ratios are jaxvid's time over
+so the list follows the code. Both sides run in turn in one process on the same cores in float32, each
+after a pause and a run that is not counted: medians of the rounds. The gradient is with respect to input and kernel. Ratios are jaxvid's time over
 PyTorch's: below 1 jaxvid is faster. Needs the `torch` extra.
 """
 
@@ -24,6 +24,8 @@ from jaxvid.core import lookup
 from jaxvid.nn import conv as conv_file
 
 GOAL = 1.5
+PAUSE = 0.05  # seconds between the two sides
+ENOUGH = 0.02  # seconds of runs in one measurement
 LINE = "{:46s} {:24s} {:>8s} {:>8s} {:>6s} {:>8s} {:>8s} {:>6s} {:>8s}  {}"
 
 
@@ -98,9 +100,15 @@ def theirs(x, kernel, geometry):
 
 
 def seconds(function):
-    began = time.perf_counter()
+    """Of a run among runs of its own side: the other side's threads look for work for some ms after
+    their last, on the cores that this side needs, and so the pause and the run without a clock."""
+    time.sleep(PAUSE)
     function()
-    return time.perf_counter() - began
+    runs, began = 0, time.perf_counter()
+    while runs < 3 and time.perf_counter() - began < ENOUGH:
+        function()
+        runs += 1
+    return (time.perf_counter() - began) / runs
 
 
 def compare(case, rounds):
@@ -116,7 +124,7 @@ def compare(case, rounds):
     if error > 1e-5:
         raise SystemExit(f"{case}: results differ by {error:.1e} of the largest")
     functions = their_forward, our_forward, their_gradient, our_gradient
-    times = [[seconds(f) for f in functions] for _ in range(rounds + 1)][1:]  # without warm-up
+    times = [[seconds(f) for f in functions] for _ in range(rounds)]
     return [1e3 * statistics.median(column) for column in zip(*times, strict=True)], compiling
 
 

@@ -9,6 +9,8 @@ one or two orders slower. So, by the shape alone:
     (k, 1, 1)      a 2D convolution over T and H·W
     few places     one product over the whole window, laid out as columns: where the kernel is the
                    large array, it must not be moved, as convolutions for the gradient of x do
+    one channel    shifted multiply-adds, as depthwise ones
+    patches        windows side by side, that share no place: their places as channels
     the rest       2D convolutions over frames (nn/conv_frames.py); the gradient of the kernel is a
                    2D convolution over what were the channels (nn/conv_kernel_gradient.py)
 
@@ -25,8 +27,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvid.nn import conv_depthwise, conv_frames
-from jaxvid.nn.conv_geometry import Geometry, columns_of, rows_of
+from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, rows_of
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of_frames
+from jaxvid.nn.conv_kernel_gradient import temporal_kernel_gradient
 
 
 def forward(x, kernel, geometry: Geometry):
@@ -61,6 +64,7 @@ def _lift(geometry, *arrays, images=(0,)):
 
 FEW = 0.5  # places an output channel for which columns are the quickest form
 FEW_BACK = 2.0  # … of the gradient with respect to x
+MANY_CHANNELS = 16  # of patches: moving their places costs more than it saves
 
 
 def _form(x, kernel, geometry, few) -> str:
@@ -72,7 +76,12 @@ def _form(x, kernel, geometry, few) -> str:
     places = x.shape[0] * math.prod(geometry.out_sizes(x.shape[1:4], kernel.shape[:3]))
     if places <= few * out:
         return "columns"
-    return "temporal" if kernel.shape[1:3] == (1, 1) else "frames"
+    if kernel.shape[1:3] == (1, 1):
+        return "temporal"
+    if channels == 1 and math.prod(kernel.shape[:3]) <= conv_depthwise.MOST_PLACES:
+        return "one channel"
+    patches = kernel.shape[1:3] == geometry.strides[1:] and geometry.only(1, 2).pads == NO_PADS
+    return "patches" if patches and max(geometry.dilation[1:]) == 1 else "frames"
 
 
 def _matmul(x, kernel):
@@ -111,13 +120,10 @@ def _temporal(x, kernel, geometry):
 
 
 def _temporal_kernel(x, kernel, gradient, geometry):
-    def places_as_frames(x):
-        n, times, rows, width, channels = x.shape
-        return x.reshape(n, times, rows * width, 1, channels).swapaxes(1, 2)
-
-    x = places_as_frames(_strided_in_space(x, geometry))
-    gradient = places_as_frames(gradient)
-    return kernel_gradient_of_frames(x, kernel[None, :, 0], gradient, _time_as_rows(geometry))
+    x = _strided_in_space(x, geometry)
+    x, gradient = (a.reshape(*a.shape[:2], -1, a.shape[-1]) for a in (x, gradient))
+    along = geometry.strides[0], geometry.pads[0], geometry.dilation[0]
+    return temporal_kernel_gradient(x, kernel[:, 0, 0], gradient, *along)
 
 
 def _strided_in_space(x, geometry):
@@ -146,6 +152,29 @@ def _by_columns_input(x, kernel, gradient, geometry):
 def _by_columns_kernel(x, kernel, gradient, geometry):
     columns = rows_of(columns_of(x, kernel.shape[:3], geometry))
     return lax.dot_general(columns, rows_of(gradient), (((0,), (0,)), ((), ())))
+
+
+# --- Patches: their places as channels, and a window of times alone ------------------------------
+
+
+def _patches(x, kernel, geometry):
+    if x.shape[-1] > MANY_CHANNELS:
+        return conv_frames.forward(x, kernel, geometry)
+    return forward(*_as_channels(x, kernel, geometry))
+
+
+def _patches_kernel(x, kernel, gradient, geometry):
+    x, wide_kernel, along_time = _as_channels(x, kernel, geometry)
+    return kernel_gradient(x, wide_kernel, gradient, along_time).reshape(kernel.shape)
+
+
+def _as_channels(x, kernel, geometry):
+    kt, high, wide, channels, out = kernel.shape
+    n, times, rows, columns = (*x.shape[:2], x.shape[2] // high, x.shape[3] // wide)
+    x = x[:, :, : rows * high, : columns * wide]
+    x = x.reshape(n, times, rows, high, columns, wide, channels).swapaxes(3, 4)
+    x = x.reshape(n, times, rows, columns, high * wide * channels)
+    return x, kernel.reshape(kt, 1, 1, -1, out), geometry.only(0)
 
 
 # --- The table ----------------------------------------------------------------------------------
@@ -179,6 +208,8 @@ FORMS = {
     "pointwise": Form(_pointwise, _derived_input(_pointwise), _pointwise_kernel),
     "temporal": Form(_temporal, _derived_input(_temporal), _temporal_kernel),
     "columns": Form(_by_columns, _by_columns_input, _by_columns_kernel),
+    "one channel": Form(conv_depthwise.forward, _by_columns_input, kernel_gradient_of_frames),
+    "patches": Form(_patches, conv_frames.input_gradient, _patches_kernel),
     "frames": Form(conv_frames.forward, conv_frames.input_gradient, kernel_gradient_of_frames),
     "grouped": Form(  # groups that are not depthwise: rare, right and not tuned
         conv_frames.sum_over_times,

@@ -15,8 +15,11 @@ from jax import lax
 
 from jaxvid.nn.conv_geometry import columns_of, split
 
-PIECE_BYTES = 2 * 2**20  # of x and dy at a time: in a core's second-level cache
+# Of x and dy at a time, to stay in a core's second-level cache; the kernel's size where that is more, as
+# every piece is added to an array as large.
+PIECE_BYTES = 2 * 2**20
 PIECE_FRAMES = 32  # more channels than this make the convolution slower
+CLIPS_BYTES = 32 * 2**20  # of x and dy at a time, where the window is of times alone
 
 
 def kernel_gradient(x, kernel, gradient, geometry):
@@ -31,7 +34,7 @@ def kernel_gradient(x, kernel, gradient, geometry):
     _, high, wide = geometry.strides
     groups, together = split(clips, frames, PIECE_FRAMES)
     bytes_of_row = x.itemsize * together * frames * width * (channels * high * wide + out)
-    count, each = split(rows, bytes_of_row, PIECE_BYTES)
+    count, each = split(rows, bytes_of_row, max(PIECE_BYTES, kernel.size * kernel.itemsize))
 
     reach = [(k - 1) * d + 1 for k, d in zip(kernel.shape, geometry.dilation, strict=False)]
     sizes = (frames, count * each, width)
@@ -75,6 +78,51 @@ def kernel_gradient(x, kernel, gradient, geometry):
         for a in range(0, len(parts), of_times)
     ]
     return jnp.stack(found).transpose(0, 2, 3, 1, 4)
+
+
+def temporal_kernel_gradient(x, kernel, gradient, stride, pads, dilation):
+    """x (N, T, P, C), kernel (kt, C, O), gradient (N, T', P, O) -> as kernel; P places of a picture.
+
+    A convolution along T whose channels are all places of all clips. Its batch is the narrower one of
+    x and dy where either can be (without stride): 2 to 4 times as fast on two cores of a Zen 4 as by
+    `kernel_gradient`, with pictures as frames.
+    """
+    clips, times, _, channels = x.shape
+    kt, frames, out = len(kernel), *gradient.shape[1::2]
+    bytes_of_clip = (x.size + gradient.size) // clips * x.itemsize
+    groups, together = split(clips, bytes_of_clip, CLIPS_BYTES)
+    missing = (0, groups * together - clips, 0)
+    x, gradient = (
+        lax.pad(a, jnp.zeros((), a.dtype), (missing, *[(0, 0, 0)] * 3)) for a in (x, gradient)
+    )
+    narrow = stride == 1 and out <= channels
+    reach, low = (kt - 1) * dilation, pads[0]
+    if narrow:  # gradient over x: comes out as (O, kt, C), the last time first
+        around = reach - low, times + low - frames
+    else:  # x over gradient: (C, kt, O)
+        around = low, (frames - 1) * stride + 1 + reach - times - low
+
+    def add(i, total):
+        near, after = (_places_as_channels(a, i * together, together) for a in (x, gradient))
+        seen, window = (after, near) if narrow else (near, after)
+        return total + lax.conv_general_dilated(
+            seen.transpose(2, 0, 1),
+            window,
+            (dilation,),
+            (around,),
+            rhs_dilation=(stride,),
+            dimension_numbers=("NHC", "HIO", "NHC"),
+        )
+
+    shape = (out, kt, channels) if narrow else (channels, kt, out)
+    total = lax.fori_loop(0, groups, add, jnp.zeros(shape, x.dtype))
+    return total[:, ::-1].transpose(1, 2, 0) if narrow else total.transpose(1, 0, 2)
+
+
+def _places_as_channels(x, first, count):
+    """x (N, T, P, C) -> (T, count · P, C) of some of the clips"""
+    x = lax.dynamic_slice_in_dim(x, first, count)
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1, x.shape[-1])
 
 
 def _runs(places, stride, dilation):

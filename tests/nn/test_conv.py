@@ -82,6 +82,7 @@ def as_if_large(monkeypatch, size):
     for limit in ("FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
         monkeypatch.setattr(conv_frames, limit, size)
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_BYTES", size)
+    monkeypatch.setattr(conv_kernel_gradient, "CLIPS_BYTES", size)
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_FRAMES", 2)
 
 
@@ -111,6 +112,8 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "spatial": ((1, 3, 9, 9, 8), (1, 3, 3), 8, (1, 1, 1), (0, 1, 1), 1),
     "frames": ((2, 9, 9, 8), (3, 3), 8, (2, 2), 1, 1),
     "temporal": ((1, 8, 5, 5, 8), (3, 1, 1), 8, (2, 1, 1), (1, 0, 0), 1),
+    "temporal_to_more": ((3, 7, 3, 4, 5), (5, 1, 1), 8, (1, 1, 1), ((1, 3), 0, 0), 1),
+    "temporal_to_fewer": ((3, 7, 3, 4, 9), (5, 1, 1), 4, (1, 1, 1), ((4, 0), 0, 0), 1),
     "temporal_and_spatial_strides": ((1, 9, 6, 6, 8), (5, 1, 1), 8, (2, 2, 2), (1, 0, 0), 1),
     "pointwise": ((1, 3, 5, 5, 8), (1, 1, 1), 4, (1, 2, 2), 0, 1),
     "few_places": ((1, 1, 3, 3, 8), (3, 3, 3), 20, (1, 1, 1), 1, 1),
@@ -118,6 +121,20 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "depthwise": ((2, 4, 6, 6, 5), (3, 3, 3), 5, (1, 2, 2), 1, 5),
     "depthwise_large": ((2, 7, 6, 6, 5), (5, 5, 3), 5, (2, 1, 2), (2, 1, 1), 5),
     "depthwise_in_time": ((1, 6, 4, 4, 5), (5, 1, 1), 5, (1, 1, 1), (2, 0, 0), 5),
+    "depthwise_far_apart": (
+        (2, 5, 17, 19, 5),
+        (3, 3, 2),
+        5,
+        (1, 4, 5),
+        ((1, 1), (1, 0), (0, 2)),
+        5,
+    ),
+    "depthwise_far_apart_in_time": ((1, 8, 6, 7, 5), (3, 3, 3), 5, (2, 2, 3), 1, 5),
+    "depthwise_large_and_strided": ((1, 7, 9, 9, 2), (7, 7, 7), 2, (1, 2, 2), 3, 2),
+    "one_channel": ((2, 12, 9, 1), (9, 1), 8, (1, 1), (4, 0), 1),
+    "one_channel_strided": ((1, 5, 9, 9, 1), (3, 3, 3), 8, (1, 2, 2), 1, 1),
+    "patches": ((1, 6, 13, 14, 3), (3, 4, 4), 8, (2, 4, 4), (1, 0, 0), 1),
+    "patches_of_many_channels": ((2, 3, 6, 7, 18), (1, 2, 3), 8, (1, 2, 3), 0, 1),
     "padded_by_more_than_the_window": ((1, 4, 6, 6, 3), (2, 3, 3), 4, (1, 1, 1), (2, 3, 4), 1),
     "strided_window_of_one": ((1, 5, 8, 8, 8), (1, 3, 3), 4, (2, 1, 1), (0, 1, 1), 1),
 }
@@ -131,6 +148,15 @@ def test_every_form_is_exact(kind, pieces, monkeypatch):
     shape, window, out, strides, pads, groups = KINDS[kind]
     pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
     check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)
+
+
+@pytest.mark.parametrize("out", [4, 12], ids=["to fewer", "to more"])
+def test_clips_that_do_not_divide_into_pieces_of_two(out, monkeypatch):
+    x, kernel = arrays((3, 6, 3, 3, 8), (3, 1, 1), out)
+    two_clips = 2 * x[0].size * x.itemsize * (8 + out) // 8
+    monkeypatch.setattr(conv_kernel_gradient, "CLIPS_BYTES", two_clips)
+    check(x, kernel, (1, 1, 1), ((1, 1), (0, 0), (0, 0)))
+    check(x, kernel, (1, 1, 1), ((2, 1), (0, 0), (0, 0)), dilation=(2, 1, 1))
 
 
 @pytest.mark.parametrize("window", [(3, 3, 3), (5, 5, 3)], ids=["at once", "plane by plane"])
