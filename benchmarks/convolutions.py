@@ -4,8 +4,9 @@
 
 The convolutions are those that the models call when they are traced on their default inputs, one clip,
 so the list follows the code. Both sides run in turn in one process on the same cores in float32, each
-after a pause and a run that is not counted: medians of the rounds. The gradient is with respect to input and kernel. Ratios are jaxvid's time over
-PyTorch's: below 1 jaxvid is faster. Needs the `torch` extra.
+after a pause and two runs that are not counted: medians of all the others. The gradient is with respect
+to input and kernel. Ratios are jaxvid's time over PyTorch's: below 1 jaxvid is faster. Needs the `torch`
+extra.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from jaxvid.nn import conv as conv_file
 
 GOAL = 1.5
 PAUSE = 0.05  # seconds between the two sides
-ENOUGH = 0.02  # seconds of runs in one measurement
+ENOUGH = 0.03  # seconds of runs in a row
 LINE = "{:46s} {:24s} {:>8s} {:>8s} {:>6s} {:>8s} {:>8s} {:>6s} {:>8s}  {}"
 
 
@@ -99,16 +100,17 @@ def theirs(x, kernel, geometry):
     return forward, gradient, weights.numpy()
 
 
-def seconds(function):
-    """Of a run among runs of its own side: the other side's threads look for work for some ms after
-    their last, on the cores that this side needs, and so the pause and the run without a clock."""
+def runs(function):
+    """-> the seconds of some runs in a row, without those that wake the side's threads up. The other
+    side's look for work for some ms after their last, on the cores that this side needs: hence the pause."""
     time.sleep(PAUSE)
-    function()
-    runs, began = 0, time.perf_counter()
-    while runs < 3 and time.perf_counter() - began < ENOUGH:
+    function(), function()
+    found, until = [], time.perf_counter() + ENOUGH
+    while len(found) < 3 or time.perf_counter() < until:
+        began = time.perf_counter()
         function()
-        runs += 1
-    return (time.perf_counter() - began) / runs
+        found.append(time.perf_counter() - began)
+    return found
 
 
 def compare(case, rounds):
@@ -124,8 +126,11 @@ def compare(case, rounds):
     if error > 1e-5:
         raise SystemExit(f"{case}: results differ by {error:.1e} of the largest")
     functions = their_forward, our_forward, their_gradient, our_gradient
-    times = [[seconds(f) for f in functions] for _ in range(rounds)]
-    return [1e3 * statistics.median(column) for column in zip(*times, strict=True)], compiling
+    times = [[] for _ in functions]
+    for _ in range(rounds):
+        for function, found in zip(functions, times, strict=True):
+            found += runs(function)
+    return [1e3 * statistics.median(found) for found in times], compiling
 
 
 def in_words(case):
