@@ -104,7 +104,8 @@ def runs(function):
     """-> the seconds of some runs in a row, without those that wake the side's threads up. The other
     side's look for work for some ms after their last, on the cores that this side needs: hence the pause."""
     time.sleep(PAUSE)
-    function(), function()
+    for _ in range(2):
+        function()
     found, until = [], time.perf_counter() + ENOUGH
     while len(found) < 3 or time.perf_counter() < until:
         began = time.perf_counter()

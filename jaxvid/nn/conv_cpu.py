@@ -6,7 +6,7 @@ one or two orders slower. So, by the shape alone:
 
     depthwise      shifted multiply-adds, one a place of the window (nn/conv_depthwise.py)
     (1, 1, 1)      a product of matrices
-    (k, 1, 1)      a 2D convolution over T and H·W
+    (k, 1, 1)      a 2D convolution over T and H·W; the gradient of the kernel along T alone
     few places     one product over the whole window, laid out as columns: where the kernel is the
                    large array, it must not be moved, as convolutions for the gradient of x do
     one channel    shifted multiply-adds, as depthwise ones

@@ -1,18 +1,18 @@
 """Depthwise convolutions on CPUs: shifted multiply-adds, one a place of the window.
 
-x (N, T, H, W, C), kernel (kt, kh, kw, 1, C), results (N, T', H', W', C).
+x (N, T, H, W, C), kernel (kt, kh, kw, 1, C), results (N, T', H', W', C). `forward` also takes x of one
+channel, which every channel of the kernel then sees.
 """
 
 import dataclasses
 import itertools
 import math
-import operator
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxvid.nn import conv_input_gradient
-from jaxvid.nn.conv_geometry import NO_PADS, pad, taps_of
+from jaxvid.nn.conv_geometry import NO_PADS, pad, taps_of, unpad
 
 MOST_PLACES = 49  # of a window in one loop: 125 of them take ten times as long
 
@@ -41,17 +41,17 @@ def _plane_by_plane(x, kernel, geometry):
 
 
 def input_gradient(x, kernel, gradient, geometry):
-    blocks = map(math.ceil, map(operator.truediv, kernel.shape[:3], geometry.strides))
+    blocks = [-(-k // s) for k, s in zip(kernel.shape[:3], geometry.strides, strict=True)]
     if max(geometry.strides) > 1 == max(geometry.dilation) and math.prod(blocks) <= MOST_PLACES:
-        return _input_gradient_of_strides(x, kernel[..., 0, :], gradient, geometry)
+        return _input_gradient_of_strides(x, kernel[..., 0, :], gradient, geometry, blocks)
     return conv_input_gradient.input_gradient(forward, x, kernel.swapaxes(3, 4), gradient, geometry)
 
 
-def _input_gradient_of_strides(x, kernel, gradient, geometry):
+def _input_gradient_of_strides(x, kernel, gradient, geometry, blocks):
     """Every place of the gradient, times a block of the window as large as the strides, is written where
-    that block saw x: one loop over x, without moving places about. kernel (kt, kh, kw, C)."""
+    that block saw x: one loop over x, without moving places about. kernel (kt, kh, kw, C); `blocks` of
+    them along each axis."""
     strides, channels = geometry.strides, x.shape[-1]
-    blocks = [-(-k // s) for k, s in zip(kernel.shape[:3], strides, strict=True)]
     sizes = [n + b - 1 for n, b in zip(gradient.shape[1:4], blocks, strict=True)]
     whole = [(0, b * s - k) for b, s, k in zip(blocks, strides, kernel.shape[:3], strict=True)]
     kernel = jnp.pad(kernel, (*whole, (0, 0)))
@@ -60,7 +60,8 @@ def _input_gradient_of_strides(x, kernel, gradient, geometry):
 
     def product(block):
         first = [b * s for b, s in zip(block, strides, strict=True)]
-        of_kernel = lax.dynamic_slice(kernel, (*first, 0), (*strides, channels)).reshape(inside)
+        last = [a + s for a, s in zip(first, strides, strict=True)]
+        of_kernel = lax.slice(kernel, (*first, 0), (*last, channels)).reshape(inside)
         start = [b - 1 - i for b, i in zip(blocks, block, strict=True)]
         stop = [a + n for a, n in zip(start, sizes, strict=True)]
         near = lax.slice(gradient, (0, *start, 0), (len(x), *stop, channels))
@@ -68,8 +69,7 @@ def _input_gradient_of_strides(x, kernel, gradient, geometry):
 
     y = sum(map(product, itertools.product(*map(range, blocks))))  # (N, T, st, H, sh, W, sw, C)
     y = y.reshape(len(x), *(n * s for n, s in zip(sizes, strides, strict=True)), channels)
-    kept = zip(geometry.pads, x.shape[1:4], y.shape[1:4], strict=True)
-    return pad(y, [(-low, low + n - padded) for (low, _), n, padded in kept])
+    return unpad(y, geometry.pads, x.shape[1:4])
 
 
 def kernel_gradient(x, kernel, gradient, geometry):

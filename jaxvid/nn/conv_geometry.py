@@ -51,6 +51,12 @@ def pad(x, pads):
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)))
 
 
+def unpad(y, pads, sizes):
+    """What lies at an array's own T, H, W sizes in y, which holds it padded: zeros where y ends before."""
+    kept = zip(pads, sizes, y.shape[1:4], strict=True)
+    return pad(y, [(-low, low + n - padded) for (low, _), n, padded in kept])
+
+
 def taps_of(x, window, geometry):
     """For each place of the window, in raster order: (place, what it sees, (N, T', H', W', C))."""
     sizes = geometry.out_sizes(x.shape[1:4], window)

@@ -11,7 +11,7 @@ import math
 
 import jax.numpy as jnp
 
-from jaxvid.nn.conv_geometry import Geometry, pad
+from jaxvid.nn.conv_geometry import Geometry, unpad
 
 
 def input_gradient(forward, x, kernel, gradient, geometry):
@@ -45,8 +45,7 @@ def _strided(forward, x, kernel, gradient, geometry):
     y = jnp.stack(parts, 1).reshape(len(x), *strides, *sizes, x.shape[-1])
     y = y.transpose(0, 4, 1, 5, 2, 6, 3, 7)  # (N, T, st, H, sh, W, sw, C)
     y = y.reshape(len(x), *(n * s for n, s in zip(sizes, strides, strict=True)), x.shape[-1])
-    kept = zip(pads, x.shape[1:4], y.shape[1:4], strict=True)
-    return pad(y, [(-low, low + n - padded) for (low, _), n, padded in kept])
+    return unpad(y, pads, x.shape[1:4])
 
 
 def _of_phase(forward, kernel, gradient, phase, sizes, geometry):
