@@ -67,9 +67,13 @@ def make_train_step(
             grads, sums, batch_stats = carry
             index, batch = part
             part_rng = jax.random.fold_in(rng, index)
-            new, (new_sums, batch_stats) = grad(
-                learning, state.params, batch_stats, part_rng, batch
+            # Always so, which no compiler knows: else XLA gathers weights divided over fsdp before the
+            # loop, once, and keeps all of them to its end (on CPUs: twice the step's temporaries).
+            here = state.step + index >= 0
+            mine, params = jax.tree.map(
+                lambda p: jnp.where(here, p, jnp.zeros_like(p)), (learning, state.params)
             )
+            new, (new_sums, batch_stats) = grad(mine, params, batch_stats, part_rng, batch)
             return (jax.tree.map(jnp.add, grads, new), add(sums, new_sums), batch_stats), None
 
         # Every accumulate-th row, so that each device keeps its own rows and nothing moves.
