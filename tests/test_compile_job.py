@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import dying
 import jax
@@ -228,7 +229,7 @@ def compile_apart(name, tmp_path):
     """As a user does it: (exit code, stdout, stderr)."""
     overrides = (*SHORT, "compile.topology=v6e:2x2", "mesh.fsdp=2", "data.batch_size=8")
     words = [f"--config.{x}" for x in (*overrides, f"data.root={tmp_path / 'absent'}")]
-    recipe = f"configs/{name}_rwf.py:test"
+    recipe = f"configs/{name}.py:test"
     command = [sys.executable, "-m", "jaxvid.main", "--config", recipe, "--mode", "compile", *words]
     ended = subprocess.run([*command, "--json"], check=False, capture_output=True, text=True)
     return ended.returncode, ended.stdout, ended.stderr
@@ -236,22 +237,10 @@ def compile_apart(name, tmp_path):
 
 @needs_libtpu
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mvit", "video_swin", "timesformer"])
-def test_a_model_of_each_family_on_an_absent_slice(name, tmp_path):
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs").glob("*_rwf.py")))
+def test_every_model_on_an_absent_slice(name, tmp_path):
     code, out, err = compile_apart(name, tmp_path)
     assert code == 0, err[-2000:]
     told = json.loads(out)
     assert told["fits"]
     assert told["program"]["collectives"]["all-reduce"]["bytes"] > 4 * told["parameters"] / 8
-
-
-@needs_libtpu
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["x3d", "slowfast", "cnn_lstm", "cnn_mamba"])
-def test_a_model_over_which_libtpu_crashes(name, tmp_path):
-    """0.0.42 does, by running out of its stack. Where another does not, the family belongs above."""
-    code, out, err = compile_apart(name, tmp_path)
-    assert (code, out) == (1, "")
-    error = err[err.rindex("\nerror: ") :]
-    assert f"that compiled {name} test for compile.topology='v6e:2x2' died of SIGSEGV" in error
-    assert "Traceback" not in error
