@@ -10,6 +10,7 @@ one or two orders slower. So, by the shape alone:
     few places     one product over the whole window, laid out as columns: where the kernel is the
                    large array, it must not be moved, as convolutions for the gradient of x do
     one channel    shifted multiply-adds, as depthwise ones
+    3×3, wide      fewer products of many channels (nn/conv_winograd.py)
     patches        windows side by side, that share no place: their places as channels
     the rest       2D convolutions over frames (nn/conv_frames.py); the gradient of the kernel is a
                    2D convolution over what were the channels (nn/conv_kernel_gradient.py)
@@ -26,10 +27,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn import conv_depthwise, conv_frames
+from jaxvid.nn import conv_depthwise, conv_frames, conv_winograd
 from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, rows_of
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of_frames
-from jaxvid.nn.conv_kernel_gradient import temporal_kernel_gradient
+from jaxvid.nn.conv_kernel_gradient import kernel_gradient_along_time, sum_of_rows
 
 
 def forward(x, kernel, geometry: Geometry):
@@ -80,24 +81,14 @@ def _form(x, kernel, geometry, few) -> str:
         return "temporal"
     if channels == 1 and math.prod(kernel.shape[:3]) <= conv_depthwise.MOST_PLACES:
         return "one channel"
+    if conv_winograd.fits(x, kernel, geometry):
+        return "winograd"
     patches = kernel.shape[1:3] == geometry.strides[1:] and geometry.only(1, 2).pads == NO_PADS
     return "patches" if patches and max(geometry.dilation[1:]) == 1 else "frames"
 
 
 def _matmul(x, kernel):
     return jnp.dot(rows_of(x), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _sum_of_rows(x, y):
-    """x (..., C), y (..., O) -> (C, O): the sum over all places of their outer products.
-
-    The narrower one comes first: the other way round XLA takes up to twice as long for it. The
-    barrier keeps XLA from turning it back.
-    """
-    over_rows = (((0,), (0,)), ((), ()))
-    if x.shape[-1] <= y.shape[-1]:
-        return lax.dot_general(rows_of(x), rows_of(y), over_rows)
-    return lax.optimization_barrier(lax.dot_general(rows_of(y), rows_of(x), over_rows)).T
 
 
 # --- (1, 1, 1) and (k, 1, 1) --------------------------------------------------------------------
@@ -108,31 +99,23 @@ def _pointwise(x, kernel, geometry):
 
 
 def _pointwise_kernel(x, kernel, gradient, geometry):
-    return _sum_of_rows(columns_of(x, (1, 1, 1), geometry), gradient)
+    return sum_of_rows(columns_of(x, (1, 1, 1), geometry), gradient)
 
 
 def _temporal(x, kernel, geometry):
     x = _strided_in_space(x, geometry)
-    n, times, rows, width, channels = x.shape
-    x = x.reshape(n, 1, times, rows * width, channels)
-    y = conv_frames.conv2d(x, kernel[:, 0], _time_as_rows(geometry))
-    return y.reshape(n, -1, rows, width, y.shape[-1])
+    y = conv_frames.along_time(x.reshape(*x.shape[:2], -1, x.shape[-1]), kernel[:, 0, 0], geometry)
+    return y.reshape(*y.shape[:2], *x.shape[2:4], y.shape[-1])
 
 
 def _temporal_kernel(x, kernel, gradient, geometry):
     x = _strided_in_space(x, geometry)
     x, gradient = (a.reshape(*a.shape[:2], -1, a.shape[-1]) for a in (x, gradient))
-    along = geometry.strides[0], geometry.pads[0], geometry.dilation[0]
-    return temporal_kernel_gradient(x, kernel[:, 0, 0], gradient, *along)
+    return kernel_gradient_along_time(x, kernel[:, 0, 0], gradient, geometry)
 
 
 def _strided_in_space(x, geometry):
     return columns_of(x, (1, 1, 1), geometry.only(1, 2))
-
-
-def _time_as_rows(geometry):
-    values = geometry.strides, geometry.pads, geometry.dilation
-    return Geometry(*((neutral, v[0], neutral) for v, neutral in zip(values, (1, (0, 0), 1))))
 
 
 # --- Few places: one product of matrices --------------------------------------------------------
@@ -210,6 +193,9 @@ FORMS = {
     "columns": Form(_by_columns, _by_columns_input, _by_columns_kernel),
     "one channel": Form(conv_depthwise.forward, _by_columns_input, kernel_gradient_of_frames),
     "patches": Form(_patches, conv_frames.input_gradient, _patches_kernel),
+    "winograd": Form(
+        conv_winograd.forward, conv_winograd.input_gradient, conv_winograd.kernel_gradient
+    ),
     "frames": Form(conv_frames.forward, conv_frames.input_gradient, kernel_gradient_of_frames),
     "grouped": Form(  # groups that are not depthwise: rare, right and not tuned
         conv_frames.sum_over_times,

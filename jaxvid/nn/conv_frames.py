@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvid.nn import conv_input_gradient
-from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, split, taps_of
+from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, pad, rows_of, split, taps_of
 
 FRAMES_BYTES = 5 * 2**20  # frames with their neighbours' channels laid out at a time, if …
 FRAMES_WHOLE_BYTES = 16 * 2**20  # … all of them would take more than this
@@ -111,6 +111,16 @@ def conv2d(x, kernel, geometry):
         feature_group_count=geometry.groups,
     )
     return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def along_time(x, kernel, geometry):
+    """x (N, T, P, C), kernel (kt, C, O) -> (N, T', P, O); P places of a picture, their axes not moved."""
+    if len(kernel) == 1:
+        seen = columns_of(x[:, :, None], (1, 1, 1), geometry.only(0))[:, :, 0]
+        return jnp.dot(rows_of(seen), kernel[0]).reshape(*seen.shape[:-1], -1)
+    values = geometry.strides, geometry.pads, geometry.dilation
+    as_rows = Geometry(*((neutral, v[0], neutral) for v, neutral in zip(values, (1, (0, 0), 1))))
+    return conv2d(x[:, None], kernel[:, None], as_rows)[:, 0]
 
 
 def input_gradient(x, kernel, gradient, geometry):

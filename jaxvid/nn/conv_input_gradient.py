@@ -18,6 +18,12 @@ def input_gradient(forward, x, kernel, gradient, geometry):
     """(N, T, H, W, C), as x."""
     if max(geometry.strides) > 1:
         return _strided(forward, x, kernel, gradient, geometry)
+    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
+    return forward(gradient, flipped, turned(x, kernel, gradient, geometry))
+
+
+def turned(x, kernel, gradient, geometry) -> Geometry:
+    """The convolution without stride that leads from the gradient back to x's."""
     pads = tuple(
         ((k - 1) * d - low, size + low - n)
         for k, d, (low, _), size, n in zip(
@@ -29,8 +35,7 @@ def input_gradient(forward, x, kernel, gradient, geometry):
             strict=True,
         )
     )
-    flipped = jnp.flip(kernel, (0, 1, 2)).swapaxes(3, 4)
-    return forward(gradient, flipped, dataclasses.replace(geometry, pads=pads))
+    return dataclasses.replace(geometry, pads=pads)
 
 
 def _strided(forward, x, kernel, gradient, geometry):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvid.nn import conv_cpu, conv_frames, conv_kernel_gradient
+from jaxvid.nn import conv_cpu, conv_frames, conv_kernel_gradient, conv_winograd
 from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
 from jaxvid.nn.conv_geometry import Geometry
 
@@ -84,6 +84,8 @@ def as_if_large(monkeypatch, size):
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_BYTES", size)
     monkeypatch.setattr(conv_kernel_gradient, "CLIPS_BYTES", size)
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_FRAMES", 2)
+    monkeypatch.setattr(conv_winograd, "WHOLE_BYTES", size)
+    monkeypatch.setattr(conv_winograd, "PIECE_SQUARES", 1)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,8 @@ KINDS = {  # (shape, window, out, strides, pads, groups): one of each way throug
     "patches": ((1, 6, 13, 14, 3), (3, 4, 4), 8, (2, 4, 4), (1, 0, 0), 1),
     "patches_of_many_channels": ((2, 3, 6, 7, 18), (1, 2, 3), 8, (1, 2, 3), 0, 1),
     "padded_by_more_than_the_window": ((1, 4, 6, 6, 3), (2, 3, 3), 4, (1, 1, 1), (2, 3, 4), 1),
+    "wide": ((2, 5, 13, 12, 60), (3, 3, 3), 56, (1, 1, 1), (1, (1, 2), (0, 1)), 1),
+    "wide_frames": ((4, 14, 13, 150), (3, 3), 180, (1, 1), ((1, 1), (2, 0)), 1),
     "strided_window_of_one": ((1, 5, 8, 8, 8), (1, 3, 3), 4, (2, 1, 1), (0, 1, 1), 1),
 }
 
@@ -148,6 +152,27 @@ def test_every_form_is_exact(kind, pieces, monkeypatch):
     shape, window, out, strides, pads, groups = KINDS[kind]
     pads = [(p, p) if isinstance(p, int) else p for p in per_axis(pads, len(window))]
     check(*arrays(shape, window, out, groups), strides, tuple(pads), groups=groups)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_squares_of_any_geometry_are_exact(seed, monkeypatch):
+    """Few channels, as if they were many: products of matrices or convolutions along time, in pieces."""
+    rng = np.random.default_rng(seed)
+    for limit in ("NARROW", "FEW_SQUARES", "LARGE"):
+        monkeypatch.setattr(conv_winograd, limit, 0)
+    if seed % 2:
+        as_if_large(monkeypatch, 2000)
+    if seed % 4 > 1:
+        monkeypatch.setattr(conv_winograd, "LARGE", 1000)
+    times = int(rng.integers(1, 4))
+    strides, dilation = (1, 1, 1), (int(rng.integers(1, 3)), 1, 1)
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 5, (3, 2)))
+    shape = tuple(int(rng.integers(low, low + 6)) for low in (1, 5, 3, 3, 2))
+    x, kernel = arrays(shape, (times, 3, 3), int(rng.integers(2, 8)), seed=seed)
+    monkeypatch.setattr(conv_cpu, "FEW", 0.0)
+    monkeypatch.setattr(conv_cpu, "FEW_BACK", 0.0)
+    assert conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), 0.0) == "winograd"
+    check(x, kernel, strides, pads, dilation)
 
 
 @pytest.mark.parametrize("out", [4, 12], ids=["to fewer", "to more"])
