@@ -63,25 +63,31 @@ def _lift(geometry, *arrays, images=(0,)):
     return arrays, geometry.lifted()
 
 
-FEW = 0.5  # places an output channel for which columns are the quickest form
-FEW_BACK = 2.0  # … of the gradient with respect to x
+@dataclasses.dataclass(frozen=True)
+class Few:
+    places: float  # an output channel, for which columns are the quickest form
+    squares: int  # of outputs, below which fewer products do not pay (nn/conv_winograd.py)
+
+
+FEW = Few(0.5, 40)
+FEW_BACK = Few(2.0, 100)  # of the gradient with respect to x
 MANY_CHANNELS = 16  # of patches: moving their places costs more than it saves
 
 
-def _form(x, kernel, geometry, few) -> str:
+def _form(x, kernel, geometry, few: Few) -> str:
     channels, out = x.shape[-1], kernel.shape[-1]
     if geometry.groups > 1:
         return "depthwise" if geometry.groups == channels == out else "grouped"
     if kernel.shape[:3] == (1, 1, 1):
         return "pointwise"
     places = x.shape[0] * math.prod(geometry.out_sizes(x.shape[1:4], kernel.shape[:3]))
-    if places <= few * out:
+    if places <= few.places * out:
         return "columns"
     if kernel.shape[1:3] == (1, 1):
         return "temporal"
     if channels == 1 and math.prod(kernel.shape[:3]) <= conv_depthwise.MOST_PLACES:
         return "one channel"
-    if conv_winograd.fits(x, kernel, geometry):
+    if conv_winograd.fits(x, kernel, geometry, few.squares):
         return "winograd"
     patches = kernel.shape[1:3] == geometry.strides[1:] and geometry.only(1, 2).pads == NO_PADS
     return "patches" if patches and max(geometry.dilation[1:]) == 1 else "frames"

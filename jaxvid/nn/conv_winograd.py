@@ -22,8 +22,8 @@ from jaxvid.nn.conv_input_gradient import turned
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient_along_time, sum_of_rows
 
 # As measured on two cores of a Zen 4.
-FEW_SQUARES = 160  # in all frames: transforming the kernel takes longer than it saves
-NARROW = 80  # products a number of x and y: transforming those takes longer than it saves
+NARROW, NARROW_FRAMES = 48, 80  # products a number of x and y: transforming them takes longer …
+KERNEL_BYTES = 8 * 2**20  # … as transforming a larger kernel than this does for few squares
 # Of transformed arrays. More are worked off in pieces that stay in caches, each of squares enough for
 # products of matrices to be quick.
 WHOLE_BYTES = 32 * 2**20
@@ -31,15 +31,19 @@ PIECE_SQUARES = 448
 LARGE = 2**15  # numbers of a kernel at a place: its gradient along time is no convolution then
 
 
-def fits(x, kernel, geometry) -> bool:
-    """Whether it is the quickest form for these: x (N, T, H, W, C), kernel (kt, kh, kw, C / groups, O)."""
+def fits(x, kernel, geometry, squares) -> bool:
+    """Whether it is the quickest form for these: x (N, T, H, W, C), kernel (kt, kh, kw, C / groups, O),
+    where no fewer than so many squares of outputs pay for transforming a kernel of a usual size."""
     kt, high, wide, channels, out = kernel.shape
     if (high, wide) != (3, 3) or geometry.groups > 1:
         return False
     if max(*geometry.strides, *geometry.dilation[1:]) > 1:
         return False
-    worth = kt * channels * out >= NARROW * (channels + out)
-    return worth and len(x) * math.prod(_squares(x, kernel, geometry)) >= FEW_SQUARES
+    least = NARROW if kt > 1 else NARROW_FRAMES
+    if kt * channels * out < least * (channels + out):
+        return False
+    squares *= max(1.0, kernel.size * kernel.itemsize / KERNEL_BYTES)
+    return len(x) * math.prod(_squares(x, kernel, geometry)) >= squares
 
 
 def forward(x, kernel, geometry):

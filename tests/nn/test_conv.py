@@ -158,8 +158,11 @@ def test_every_form_is_exact(kind, pieces, monkeypatch):
 def test_squares_of_any_geometry_are_exact(seed, monkeypatch):
     """Few channels, as if they were many: products of matrices or convolutions along time, in pieces."""
     rng = np.random.default_rng(seed)
-    for limit in ("NARROW", "FEW_SQUARES", "LARGE"):
+    for limit in ("NARROW", "NARROW_FRAMES", "LARGE"):
         monkeypatch.setattr(conv_winograd, limit, 0)
+    few = conv_cpu.Few(places=0.0, squares=0)
+    for name in ("FEW", "FEW_BACK"):
+        monkeypatch.setattr(conv_cpu, name, few)
     if seed % 2:
         as_if_large(monkeypatch, 2000)
     if seed % 4 > 1:
@@ -169,9 +172,7 @@ def test_squares_of_any_geometry_are_exact(seed, monkeypatch):
     pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 5, (3, 2)))
     shape = tuple(int(rng.integers(low, low + 6)) for low in (1, 5, 3, 3, 2))
     x, kernel = arrays(shape, (times, 3, 3), int(rng.integers(2, 8)), seed=seed)
-    monkeypatch.setattr(conv_cpu, "FEW", 0.0)
-    monkeypatch.setattr(conv_cpu, "FEW_BACK", 0.0)
-    assert conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), 0.0) == "winograd"
+    assert conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), few) == "winograd"
     check(x, kernel, strides, pads, dilation)
 
 
