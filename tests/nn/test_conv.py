@@ -167,12 +167,41 @@ def test_squares_of_any_geometry_are_exact(seed, monkeypatch):
         as_if_large(monkeypatch, 2000)
     if seed % 4 > 1:
         monkeypatch.setattr(conv_winograd, "LARGE", 1000)
+    monkeypatch.setattr(conv_winograd, "PIECE_SQUARES", int(rng.integers(1, 40)))
     times = int(rng.integers(1, 4))
     strides, dilation = (1, 1, 1), (int(rng.integers(1, 3)), 1, 1)
     pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 5, (3, 2)))
     shape = tuple(int(rng.integers(low, low + 6)) for low in (1, 5, 3, 3, 2))
     x, kernel = arrays(shape, (times, 3, 3), int(rng.integers(2, 8)), seed=seed)
     assert conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), few) == "winograd"
+    check(x, kernel, strides, pads, dilation)
+
+
+def test_squares_come_in_pieces_that_divide_their_rows(monkeypatch):
+    x, kernel = arrays((1, 2, 18, 8, 60), (3, 3, 3), 60)  # 9 rows of 4 squares in 2 frames
+    geometry = Geometry((1, 1, 1), ((1, 1),) * 3, (1, 1, 1))
+    assert conv_winograd._rows_of_piece(x, kernel, geometry) == 9
+    monkeypatch.setattr(conv_winograd, "WHOLE_BYTES", 0)
+    for least, rows in ((1, 1), (9, 3), (16, 3), (25, 9), (1000, 9)):
+        monkeypatch.setattr(conv_winograd, "PIECE_SQUARES", least)
+        assert conv_winograd._rows_of_piece(x, kernel, geometry) == rows
+        check(x, kernel, geometry.strides, geometry.pads)
+
+
+@pytest.mark.parametrize(
+    ("strides", "dilation"),
+    [
+        ((1, 2, 1), (1, 1, 1)),
+        ((2, 1, 1), (1, 1, 1)),
+        ((1, 1, 1), (1, 1, 2)),
+        ((1, 1, 1), (1, 2, 1)),
+    ],
+)
+def test_wide_windows_apart_are_no_squares(strides, dilation):
+    x, kernel = arrays((1, 4, 24, 20, 60), (3, 3, 3), 60)
+    pads = ((1, 1), (2, 1), (1, 2))
+    form = conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), conv_cpu.FEW)
+    assert form == "frames"
     check(x, kernel, strides, pads, dilation)
 
 
