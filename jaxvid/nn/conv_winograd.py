@@ -21,9 +21,10 @@ from jaxvid.nn.conv_geometry import pad, taps_of
 from jaxvid.nn.conv_input_gradient import turned
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient_along_time, sum_of_rows
 
-# As measured on two cores of a Zen 4.
-NARROW, NARROW_FRAMES = 48, 80  # products a number of x and y: transforming them takes longer …
-KERNEL_BYTES = 8 * 2**20  # … as transforming a larger kernel than this does for few squares
+# As measured on two cores of a Zen 4. Below so many products a number of x and y, in windows of several
+# frames and of one, transforming x and y takes longer than it saves.
+NARROW, NARROW_FRAMES = 48, 80
+KERNEL_BYTES = 8 * 2**20  # of a larger one, transforming takes squares in proportion to pay
 # Of transformed arrays. More are worked off in pieces that stay in caches, each of squares enough for
 # products of matrices to be quick.
 WHOLE_BYTES = 32 * 2**20

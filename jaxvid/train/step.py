@@ -58,7 +58,11 @@ def make_train_step(
     def all_parts(state: TrainState, rng, batch):
         """(gradients, None where frozen; sums; batch_stats)"""
         mask = learning_mask(state.params, frozen)
-        learning = jax.tree.map(lambda p, learns: p if learns else None, state.params, mask)
+
+        def learning_of(params):
+            return jax.tree.map(lambda p, learns: p if learns else None, params, mask)
+
+        learning = learning_of(state.params)
         if accumulate == 1:
             grads, (sums, batch_stats) = grad(learning, state.params, state.batch_stats, rng, batch)
             return grads, sums, batch_stats
@@ -67,13 +71,13 @@ def make_train_step(
             grads, sums, batch_stats = carry
             index, batch = part
             part_rng = jax.random.fold_in(rng, index)
-            # Always so, which no compiler knows: else XLA gathers weights divided over fsdp before the
-            # loop, once, and keeps all of them to its end (on CPUs: twice the step's temporaries).
+            # Always so, which no compiler knows: else XLA, on CPUs, gathers weights divided over fsdp
+            # before the loop, once, and keeps all of them to its end.
             here = state.step + index >= 0
-            mine, params = jax.tree.map(
-                lambda p: jnp.where(here, p, jnp.zeros_like(p)), (learning, state.params)
+            params = jax.tree.map(lambda p: jnp.where(here, p, jnp.zeros_like(p)), state.params)
+            new, (new_sums, batch_stats) = grad(
+                learning_of(params), params, batch_stats, part_rng, batch
             )
-            new, (new_sums, batch_stats) = grad(mine, params, batch_stats, part_rng, batch)
             return (jax.tree.map(jnp.add, grads, new), add(sums, new_sums), batch_stats), None
 
         # Every accumulate-th row, so that each device keeps its own rows and nothing moves.
