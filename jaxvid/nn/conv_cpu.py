@@ -12,6 +12,8 @@ one or two orders slower. So, by the shape alone:
     one channel    shifted multiply-adds, as depthwise ones
     3×3, wide      fewer products of many channels (nn/conv_winograd.py)
     patches        windows side by side, that share no place: their places as channels
+    pictures       through large windows of several frames: fewer convolutions of frames than the
+                   window has (nn/conv_winograd_time.py)
     the rest       2D convolutions over frames (nn/conv_frames.py); the gradient of the kernel is a
                    2D convolution over what were the channels (nn/conv_kernel_gradient.py)
 
@@ -27,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvid.nn import conv_depthwise, conv_frames, conv_winograd
+from jaxvid.nn import conv_depthwise, conv_frames, conv_winograd, conv_winograd_time
 from jaxvid.nn.conv_geometry import NO_PADS, Geometry, columns_of, rows_of
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient as kernel_gradient_of_frames
 from jaxvid.nn.conv_kernel_gradient import kernel_gradient_along_time, sum_of_rows
@@ -90,7 +92,9 @@ def _form(x, kernel, geometry, few: Few) -> str:
     if conv_winograd.fits(x, kernel, geometry, few.squares):
         return "winograd"
     patches = kernel.shape[1:3] == geometry.strides[1:] and geometry.only(1, 2).pads == NO_PADS
-    return "patches" if patches and max(geometry.dilation[1:]) == 1 else "frames"
+    if patches and max(geometry.dilation[1:]) == 1:
+        return "patches"
+    return "winograd along time" if conv_winograd_time.fits(x, kernel, geometry) else "frames"
 
 
 def _matmul(x, kernel):
@@ -201,6 +205,9 @@ FORMS = {
     "patches": Form(_patches, conv_frames.input_gradient, _patches_kernel),
     "winograd": Form(
         conv_winograd.forward, conv_winograd.input_gradient, conv_winograd.kernel_gradient
+    ),
+    "winograd along time": Form(
+        conv_winograd_time.forward, conv_frames.input_gradient, kernel_gradient_of_frames
     ),
     "frames": Form(conv_frames.forward, conv_frames.input_gradient, kernel_gradient_of_frames),
     "grouped": Form(  # groups that are not depthwise: rare, right and not tuned

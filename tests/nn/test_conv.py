@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxvid.nn import conv_cpu, conv_frames, conv_kernel_gradient, conv_winograd
+from jaxvid.nn import (
+    conv_cpu,
+    conv_frames,
+    conv_kernel_gradient,
+    conv_winograd,
+    conv_winograd_time,
+)
 from jaxvid.nn.conv import Conv, conv, per_axis, resolve_padding
 from jaxvid.nn.conv_geometry import Geometry
 
@@ -79,8 +85,9 @@ def random_case(seed):
 
 def as_if_large(monkeypatch, size):
     """Arrays of more than `size` bytes are worked off in pieces, clips and frames one by one."""
-    for limit in ("FRAMES_BYTES", "FRAMES_WHOLE_BYTES"):
+    for limit in ("FRAMES_BYTES", "FRAMES_WHOLE_BYTES", "NEIGHBOURS_BYTES"):
         monkeypatch.setattr(conv_frames, limit, size)
+    monkeypatch.setattr(conv_winograd_time, "PIECE_BYTES", 40 * size)
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_BYTES", size)
     monkeypatch.setattr(conv_kernel_gradient, "CLIPS_BYTES", size)
     monkeypatch.setattr(conv_kernel_gradient, "PIECE_FRAMES", 2)
@@ -101,9 +108,11 @@ def test_any_geometry_is_exact(seed, monkeypatch):
 
 KINDS = {  # (shape, window, out, strides, pads, groups): one of each way through nn/conv_cpu.py
     "stem_of_clips": ((1, 5, 14, 14, 3), (3, 7, 7), 8, (1, 2, 2), 3, 1),
+    "stem_of_many_frames": ((1, 8, 57, 60, 3), (5, 7, 7), 16, (1, 2, 2), (2, 3, 3), 1),
     "stem_of_frames": ((2, 15, 17, 3), (7, 7), 20, (2, 2), 3, 1),
     "stem_of_flow": ((1, 4, 14, 14, 2), (3, 3, 3), 8, (1, 2, 2), 1, 1),
     "few_channels_strided_in_height": ((1, 4, 14, 14, 3), (3, 7, 7), 8, (2, 2, 1), 3, 1),
+    "narrow_stem_that_sees_less": ((2, 3, 13, 12, 3), (5, 7, 7), 4, (1, 2, 2), (1, 3, 3), 1),
     "narrow_stem": ((1, 6, 13, 12, 3), (5, 7, 7), 4, (1, 2, 2), (2, 3, 3), 1),
     "stem_strided_in_time": ((1, 7, 12, 12, 3), (7, 7, 7), 16, (2, 2, 2), ((2, 3),) * 3, 1),
     "small_stem": ((1, 3, 12, 12, 3), (1, 3, 3), 8, (1, 2, 2), (0, 1, 1), 1),
@@ -203,6 +212,53 @@ def test_wide_windows_apart_are_no_squares(strides, dilation):
     form = conv_cpu._form(x, kernel, Geometry(strides, pads, dilation), conv_cpu.FEW)
     assert form == "frames"
     check(x, kernel, strides, pads, dilation)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fours_of_frames_of_any_geometry_are_exact(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        monkeypatch.setattr(conv_winograd_time, "PIECE_BYTES", 2000)
+    window = ((3, 5)[seed // 2 % 2], *(int(k) for k in rng.integers(1, 5, 2)))
+    strides = (1, *(int(s) for s in rng.integers(1, 4, 2)))
+    dilation = (1, *(int(d) for d in rng.choice([1, 1, 2], 2)))
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 5, (3, 2)))
+    shape = (int(rng.integers(1, 3)), *(int(n) for n in rng.integers(7, 13, 3)), 3)
+    x, kernel = arrays(shape, window, 6, seed=seed)
+    run = jax.jit(conv_winograd_time.forward, static_argnums=2, compiler_options=QUICK)
+    got = run(x, kernel, Geometry(strides, pads, dilation))
+    want = native(x, kernel, strides, pads, dilation, 1)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.max(jnp.abs(want))))
+
+
+@pytest.mark.parametrize("kt", conv_winograd_time.POINTS)
+def test_fours_of_frames_are_a_correlation(kt):
+    of_input, of_kernel, to_output = conv_winograd_time.matrices(kt)
+    frames, kernel = np.random.default_rng(0).standard_normal((2, kt + 3))
+    kernel = kernel[:kt]
+    got = to_output @ ((of_kernel @ kernel) * (of_input @ frames))
+    np.testing.assert_allclose(got, np.correlate(frames, kernel, "valid"), atol=1e-12)
+
+
+def form_of_stem(frames=8, size=56, channels=3, window=(5, 7, 7), out=16, along_time=(1, 1)):
+    x, kernel = jnp.zeros((1, frames, size, size, channels)), jnp.zeros((*window, channels, out))
+    (stride, apart), pads = along_time, tuple((k // 2, k // 2) for k in window)
+    geometry = Geometry((stride, 2, 2), pads, (apart, 1, 1))
+    return conv_cpu._form(x, kernel, geometry, conv_cpu.FEW)
+
+
+def test_large_windows_over_pictures_take_fours_of_frames():
+    assert form_of_stem() == "winograd along time"
+    assert form_of_stem(frames=4, window=(3, 7, 7)) == "winograd along time"
+    # of 5 frames that come out, the second four would be mostly unused
+    assert form_of_stem(frames=5, window=(3, 7, 7)) == "frames"
+    assert form_of_stem(size=54) == "frames"
+    assert form_of_stem(channels=5) == "frames"
+    assert form_of_stem(out=15) == "frames"
+    assert form_of_stem(window=(5, 5, 5)) == "frames"
+    assert form_of_stem(window=(7, 7, 7)) == "frames"
+    assert form_of_stem(frames=32, along_time=(2, 1)) == "frames"
+    assert form_of_stem(frames=32, along_time=(1, 2)) == "frames"
 
 
 @pytest.mark.parametrize("out", [4, 12], ids=["to fewer", "to more"])
