@@ -149,7 +149,9 @@ def main():
     parser.add_argument("--models", nargs="+", default=lookup.names("model"))
     parser.add_argument("--all-variants", action="store_true", help="not only the default ones")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--worst", action="store_true", help=f"print only what is above {GOAL}")
+    parser.add_argument(
+        "--worst", action="store_true", help=f"print only what is above {GOAL} by either"
+    )
     args = parser.parse_args()
     if jax.default_backend() != "cpu":
         raise SystemExit("this compares CPUs: set JAX_PLATFORMS=cpu")
@@ -168,7 +170,7 @@ def main():
         fastest = list(map(min, times))
         by_median.append((of / tf, og / tg))
         by_fastest.append((fastest[1] / fastest[0], fastest[3] / fastest[2]))
-        if args.worst and max(by_median[-1]) <= GOAL:
+        if args.worst and max(by_median[-1] + by_fastest[-1]) <= GOAL:
             continue
         forward = (tf, of, by_median[-1][0], by_fastest[-1][0])
         gradient = (tg, og, by_median[-1][1], by_fastest[-1][1])

@@ -1,5 +1,5 @@
-"""Windows of three and five frames over pictures on CPUs, 2 convolutions of frames where there are 3 and 5:
-Winograd's F(4, 3) and F(4, 5) along time.
+"""Windows of three and five frames over pictures on CPUs, 6 and 8 convolutions of a frame where there are
+12 and 20: Winograd's F(4, 3) and F(4, 5) along time.
 
 Four frames that come out one after the other see k + 3 frames d through a kernel g of k frames: they are
 
@@ -22,13 +22,13 @@ from jaxvid.nn import conv_frames
 from jaxvid.nn.conv_geometry import pad, split
 
 AT_ONCE = 4  # frames that come out of one transform
-# Of the polynomials whose values are multiplied; with infinity k + 3 of them. Others round worse.
+# Where polynomials are multiplied by their values; with infinity k + 3. Of those tried none rounds better.
 POINTS = {3: (0, 1, -1, 0.5, -2), 5: (0, 1, -1, 0.5, -0.5, 2, -2)}
-# As measured on two cores of a Zen 4: what all products of a piece take; how many numbers of a frame an
-# output sees, below which adding products up takes longer than it saves; and the places of a frame.
-PIECE_BYTES = 3 * 2**20
+# On two cores of a Zen 4, of the numbers of a frame that an output sees: with 27 adding products up takes
+# longer than it saves, with 147 it pays.
 SMALLEST_WINDOW = 100
-SMALLEST_FRAME = 28 * 28
+SMALLEST_FRAME = 28 * 28  # places: smaller ones take a ms, and fewer operations to compile
+PIECE_BYTES = 3 * 2**20  # of all products of a piece
 
 
 def fits(x, kernel, geometry) -> bool:
@@ -36,7 +36,7 @@ def fits(x, kernel, geometry) -> bool:
     kt, *window, channels, out = kernel.shape
     if kt not in POINTS or channels > conv_frames.FEW_CHANNELS or out < conv_frames.NARROW:
         return False
-    if geometry.strides[0] > 1 or geometry.dilation[0] > 1 or geometry.groups > 1:
+    if geometry.strides[0] > 1 or geometry.dilation[0] > 1:
         return False
     frames, high, wide = geometry.out_sizes(x.shape[1:4], kernel.shape[:3])
     products = -(-frames // AT_ONCE) * (AT_ONCE + kt - 1)
@@ -73,8 +73,7 @@ def forward(x, kernel, geometry):
         return lax.dynamic_update_slice_in_dim(y, found, i * each, axis=2)
 
     y = jnp.zeros((n, fours * AT_ONCE, count * each, width, out), x.dtype)
-    y = piece(0, y) if count == 1 else lax.fori_loop(0, count, piece, y)
-    return y[:, :frames, :rows]
+    return lax.fori_loop(0, count, piece, y)[:, :frames, :rows]
 
 
 def matrices(kt):
