@@ -2,22 +2,21 @@
 
     python benchmarks/memory.py [--variants S B] [--tasks finetune pretrain] [--batch 4]
 
-Each row is a process of its own: by how much its resident memory, at its highest, has grown since before the
-model was made, after three steps (weights, optimiser, gradients, activations, all that is allocated on the
-way). jaxvid's processes read the compiled step from a cache that a process before them has filled, as the
-compiler's memory is none of the step's. The share is of PyTorch's. Needs the `torch` extra and Linux.
+Each row is a process of its own: by how much its resident memory, at its highest in three steps, has grown
+since before the model was made (weights, optimiser, gradients, activations, programs, all that is allocated on
+the way). A step comes before them; after it the heap that nobody uses any more is given back, as in training,
+and the highest is counted anew. The share is of PyTorch's. Needs the `torch` extra and Linux.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
-import tempfile
 
 import jax
 
+from jaxvid.core import heap
 from jaxvid.evaluate.report import format_table
 
 STEPS = 3
@@ -29,10 +28,16 @@ SIDES = {  # fields of the model
 }
 
 
-def resident() -> float:
-    """MiB now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+def resident(what: str) -> float:
+    """MiB: "VmRSS" now, "VmHWM" at their highest since they were counted anew."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith(what))
+    return int(line.split()[1]) / 2**10
+
+
+def count_anew() -> None:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def measure(side: str, task: str, variant: str, batch: int) -> dict[str, float]:
@@ -40,23 +45,24 @@ def measure(side: str, task: str, variant: str, batch: int) -> dict[str, float]:
     import train_step  # brings PyTorch: imported before the memory is read
 
     jax.devices()
-    before, planned = resident(), float("nan")
+    before, planned = resident("VmRSS"), float("nan")
     if side == "PyTorch":
         step, _ = train_step.theirs(task, variant, batch)
     else:
         step, _, _, planned = train_step.ours(task, variant, batch, **SIDES[side])
+    step()
+    heap.give_back()
+    count_anew()
     for _ in range(STEPS):
         step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return {"grown": peak - before, "planned": planned / 2**20}
+    return {"grown": resident("VmHWM") - before, "planned": planned / 2**20}
 
 
-def in_a_process(cache: str, *words: str) -> dict[str, float]:
+def in_a_process(*words: str) -> dict[str, float]:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
     }
     done = subprocess.run(
         [sys.executable, __file__, "--measure", *words],
@@ -79,22 +85,16 @@ def main() -> None:
         print(json.dumps(measure(*args.measure, args.batch)))
         return
     rows = []
-    with tempfile.TemporaryDirectory() as cache:
-        for task in args.tasks:
-            for variant in args.variants:
-                grown = {}
-                for side in SIDES:
-                    words = (side, task, variant, "--batch", str(args.batch))
-                    if side != "PyTorch":
-                        in_a_process(cache, *words)
-                    told = in_a_process(cache, *words)
-                    grown[side] = told["grown"]
-                    share = told["grown"] / grown["PyTorch"]
-                    planned = "" if side == "PyTorch" else f"{told['planned']:.0f}"
-                    rows.append(
-                        [task, variant, side, f"{told['grown']:.0f}", f"{share:.2f}", planned]
-                    )
-                    print(*rows[-1], file=sys.stderr)
+    for task in args.tasks:
+        for variant in args.variants:
+            grown = {}
+            for side in SIDES:
+                told = in_a_process(side, task, variant, "--batch", str(args.batch))
+                grown[side] = told["grown"]
+                share = told["grown"] / grown["PyTorch"]
+                planned = "" if side == "PyTorch" else f"{told['planned']:.0f}"
+                rows.append([task, variant, side, f"{told['grown']:.0f}", f"{share:.2f}", planned])
+                print(*rows[-1], file=sys.stderr)
     print(f"batch {args.batch}, float32, MiB")
     heads = ["task", "variant", "side", "peak growth", "share", "by the compiler's plan"]
     print(format_table(rows, heads))

@@ -1,5 +1,6 @@
 """Linear layers in their plainest form: float32 parameters, a chosen dtype of computation."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 Initializer = Callable[..., jax.Array]  # (rng, shape, dtype) -> array
+Activation = Callable[[jax.Array], jax.Array]
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, dtype) -> jax.Array:
@@ -38,14 +40,52 @@ def _beside_zeros(row, kernel):
     return jnp.dot(jnp.concatenate([row, jnp.zeros_like(row)]), kernel)[:1]
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def dense_of_activation(
+    activation: Activation, dtype, x: jax.Array, kernel: jax.Array, bias: jax.Array | None
+) -> jax.Array:
+    """`dense` of activation(x), of which x alone is kept for the gradient: in a transformer a quarter
+    of all that is. The activation is computed again. Reverse-mode only."""
+    return dense(activation(x), kernel, bias, dtype)
+
+
+def _dense_of_activation_forward(activation, dtype, x, kernel, bias):
+    return dense_of_activation(activation, dtype, x, kernel, bias), (x, kernel, bias)
+
+
+def _dense_of_activation_backward(activation, dtype, kept, gradient):
+    x, *parameters = kept
+    x = jax.lax.platform_dependent(x, gradient, cpu=_after_on_cpu, default=_after)
+    _, pull = jax.vjp(lambda x, *p: dense(activation(x), *p, dtype), x, *parameters)
+    return pull(gradient)
+
+
+dense_of_activation.defvjp(_dense_of_activation_forward, _dense_of_activation_backward)
+
+
+def _after(x, gradient):
+    """x, which no compiler may use before there is a gradient, or find what was computed of it"""
+    return jax.lax.optimization_barrier((x, gradient))[0]
+
+
+def _after_on_cpu(x, gradient):
+    """XLA's CPU backend takes barriers away first of all, but no product with 0, which is no 0 of what
+    is not finite."""
+    return x + (0 * gradient[..., :1]).astype(x.dtype)
+
+
 class Dense(nn.Module):
-    """Parameters kernel (I, O) and, with use_bias, bias (O,), which starts at zero unless told."""
+    """Parameters kernel (I, O) and, with use_bias, bias (O,), which starts at zero unless told.
+
+    activation: of the input, if any (dense_of_activation).
+    """
 
     features: int
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     bias_init: Initializer = nn.initializers.zeros
+    activation: Activation | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -54,7 +94,9 @@ class Dense(nn.Module):
         bias = None
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
-        return dense(x, kernel, bias, self.dtype)
+        if self.activation is None:
+            return dense(x, kernel, bias, self.dtype)
+        return dense_of_activation(self.activation, self.dtype, x, kernel, bias)
 
 
 class HeadSplit(nn.Module):

@@ -120,9 +120,12 @@ class Mlp(nn.Module):
         width = self.features or x.shape[-1]
         how = {"dtype": self.dtype, "bias_init": self.bias_init}
         y = Dense(self.hidden, kernel_init=self.kernel_init, name="fc1", **how)(x)
-        y = self.activation(y)
-        y = nn.Dropout(self.hidden_dropout, deterministic=not train, name="inner_dropout")(y)
-        y = Dense(width, kernel_init=self.out_init or self.kernel_init, name="fc2", **how)(y)
+        how |= {"kernel_init": self.out_init or self.kernel_init, "name": "fc2"}
+        if train and self.hidden_dropout:
+            dropout = nn.Dropout(self.hidden_dropout, deterministic=False, name="inner_dropout")
+            y = Dense(width, **how)(dropout(self.activation(y)))
+        else:
+            y = Dense(width, activation=self.activation, **how)(y)
         return nn.Dropout(self.dropout, deterministic=not train)(y)
 
 

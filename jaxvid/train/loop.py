@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from jaxvid.checkpoint.manager import Checkpoints
+from jaxvid.core import heap
 from jaxvid.core.batch import ROW
 from jaxvid.core.errors import CheckpointError
 from jaxvid.metrics.sums import add, finish
@@ -107,6 +108,7 @@ class Loop:
                 jax.block_until_ready(sums)
                 compiled = watch().since(self._compiled).words()
                 log.info("first step after %.1f s, %s", self.clock.elapsed_seconds(), compiled)
+                heap.give_back()
             self._count(step - began)
             self._pending.append((step, sums, rows, self._rates(step)))
             while len(self._pending) > AHEAD:

@@ -12,6 +12,7 @@ import optax
 
 from jaxvid.core.errors import ConfigError, unknown
 from jaxvid.sharding.rules import path_name
+from jaxvid.train.moments import nesterov, scale_by_adam
 
 OPTIMISERS = ("adamw", "sgd")
 
@@ -49,9 +50,9 @@ def make_optimizer(
         parts.append(optax.clip_by_global_norm(clip_norm))
     decaying = optax.add_decayed_weights(weight_decay, mask=decay_mask)
     if name == "adamw":
-        parts += [optax.scale_by_adam(b1=b1, b2=b2, eps=eps), decaying]
+        parts += [scale_by_adam(b1, b2, eps), decaying]
     else:
-        parts += [decaying, optax.trace(decay=momentum, nesterov=True)]
+        parts += [decaying, nesterov(momentum)]
     if frozen:
         mask = functools.partial(learning_mask, frozen=frozen)
         parts = [optax.masked(optax.chain(*parts), mask)]

@@ -4,7 +4,8 @@ It is made of four parts, and whatever is trained differs only in them:
     prepare(rng, batch) -> (inputs, targets)       pixels, augmentation, masks: on the device
     apply(variables, inputs, rng) -> (outputs, batch_stats)      the model in training mode
     objective(outputs, targets) -> {name: (sum, weight)}         "loss" is differentiated
-    tx, schedule                                   optax; learning rate against state.step
+    tx, schedule                                   optax; learning rate against state.step. tx takes `use`
+                                                   and keeps its state where it is False (train/moments.py)
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import optax
 
 from jaxvid.metrics.sums import add
 from jaxvid.nn.rows import rows_divided
+from jaxvid.train.moments import chosen
 from jaxvid.train.optim import learning_mask
 from jaxvid.train.state import TrainState, averaged
 
@@ -106,20 +108,20 @@ def make_train_step(
         grads = jax.tree.map(
             lambda p, g: jnp.zeros_like(p) if g is None else g, state.params, grads
         )
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        rate = schedule(state.step)
-        params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
-        ema = state.ema
-        if ema_decay:
-            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            ema = optax.incremental_update(averaged(params, batch_stats), state.ema, 1.0 - decay)
         # A batch whose every row is masked has nothing to teach: the weights stay as they are.
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         use = finite & (weight > 0)
-        new, old = (params, opt_state, batch_stats, ema), _changing(state)
-        params, opt_state, batch_stats, ema = jax.tree.map(
-            lambda n, o: jnp.where(use, n, o), new, old
-        )
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, use=use)
+        rate = schedule(state.step)
+        params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.params, updates)
+        # Chosen before the average is made of them, as moments are (train/moments.py).
+        old = state.params, state.batch_stats
+        params, batch_stats = chosen(use, (params, batch_stats), old)
+        ema = state.ema
+        if ema_decay:
+            decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            ema = optax.incremental_update(averaged(params, batch_stats), ema, 1.0 - decay)
+            ema = chosen(use, ema, state.ema)
         one = jnp.ones((), jnp.float32)
         bad = 1.0 - finite.astype(jnp.float32)
         # A skipped step counts in "nonfinite" alone: one NaN must not spoil a window's averages.
@@ -131,7 +133,3 @@ def make_train_step(
         return state, sums
 
     return train_step
-
-
-def _changing(state: TrainState) -> tuple:
-    return state.params, state.opt_state, state.batch_stats, state.ema

@@ -1,10 +1,15 @@
 """Linear layers into, out of and without heads."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxvid.nn import linear
+from jaxvid.nn.activation import gelu
 from jaxvid.nn.linear import Dense, HeadMerge, HeadSplit, dense
 
 X = np.random.default_rng(0).standard_normal((2, 5, 8), dtype=np.float32)
@@ -71,3 +76,35 @@ def test_initialisers_see_the_matrix():
     shapes(HeadSplit(2, 3, kernel_init=init))
     shapes(HeadMerge(4, kernel_init=init), X.reshape(2, 5, 2, 4))
     assert seen == [(8, 6), (8, 4)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_of_an_activation_that_is_not_kept(dtype, use_bias):
+    module = Dense(3, use_bias=use_bias, dtype=dtype, bias_init=nn.initializers.normal(1.0))
+    variables = module.init(jax.random.key(0), X)
+
+    def total(layer, variables, x):
+        return jnp.sum(jnp.sin(layer.apply(variables, x).astype(jnp.float32)))
+
+    def plain(variables, x):
+        return jnp.sum(jnp.sin(module.apply(variables, gelu(x)).astype(jnp.float32)))
+
+    x = jnp.asarray(X, dtype)
+    ours = functools.partial(total, module.clone(activation=gelu))
+    want, right = jax.value_and_grad(plain, (0, 1))(variables, x)
+    for run in (jax.value_and_grad(ours, (0, 1)), jax.jit(jax.value_and_grad(ours, (0, 1)))):
+        got, found = run(variables, x)
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+        jax.tree.map(close, *(jax.tree.map(jnp.float32, t) for t in (found, right)))
+
+
+def test_a_gradient_that_is_not_finite_stays_so():
+    """In rows of its own: what is computed again waits for the gradient."""
+    module = Dense(3, activation=gelu)
+    variables = module.init(jax.random.key(0), X)
+    _, pull = jax.vjp(lambda x: module.apply(variables, x), jnp.asarray(X))
+    (found,) = pull(jnp.ones((2, 5, 3)).at[0, 1].set(jnp.inf))
+    finite = np.isfinite(found).all(axis=-1)
+    assert not finite[0, 1] and finite.sum() == 9

@@ -45,7 +45,7 @@ def test_weights_over_fsdp_are_gathered_anew_for_each_part():
     weights = sum(x.size * 4 for x in jax.tree.leaves(state.params))
     more = step.memory_analysis().temp_size_in_bytes - whole.memory_analysis().temp_size_in_bytes
     # The sum of gradients, divided as the weights are, and the loop's own weights come on top.
-    assert more < 0.5 * weights
+    assert more < 0.6 * weights
 
 
 @pytest.mark.slow

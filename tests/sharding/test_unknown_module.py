@@ -4,13 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import PartitionSpec as P
 from sharded_steps import QUICKLY_MADE, Training, bytes_a_device, mesh_of
 
 from jaxvid.core.tree import flatten
 from jaxvid.objectives import classify
 from jaxvid.sharding.mesh import batch_sharding
+from jaxvid.train.moments import scale_by_adam
 from jaxvid.train.state import make_init
 from jaxvid.train.step import make_train_step
 
@@ -30,7 +30,7 @@ class Strange(nn.Module):
 
 
 def made():
-    model, tx = Strange(), optax.scale_by_adam()
+    model, tx = Strange(), scale_by_adam(0.9, 0.999, 1e-8)
 
     def init(rng):
         return model.init(rng, jnp.zeros((1, 40)))
